@@ -1,0 +1,2 @@
+//! fulmen-cli.
+fn main() {}

@@ -1,0 +1,2 @@
+//! fulmend.
+fn main() {}
