@@ -1,0 +1,150 @@
+//! Damaged, foreign, newer and locked files are refused as they are; a full disk stops writing.
+
+use fulmen_node::store::{
+    SqliteOptions, SqliteStorage, Store, StoreError, Table, Unit, SCHEMA_VERSION,
+};
+use std::path::{Path, PathBuf};
+use tempfile::{tempdir, TempDir};
+
+const MARK: &[u8] = b"a value that is easy to find in the file";
+
+/// A closed store with a few rows.
+fn filled() -> (TempDir, PathBuf) {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("fulmen.db");
+    let store = Store::open(&path).unwrap();
+    let mut unit = Unit::new();
+    for n in 0..100u8 {
+        unit.put(Table::ChannelRow, [n; 33], [n; 500]);
+    }
+    unit.put(Table::Preimage, [1], MARK);
+    store.commit_blocking(unit).unwrap();
+    store.close();
+    (dir, path)
+}
+
+/// Opening fails with "damaged", and leaves the file as it was.
+fn refused_untouched(path: &Path) -> String {
+    let before = std::fs::read(path).unwrap();
+    let error = Store::open(path).err().expect("opened a damaged file");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert_eq!(std::fs::read(path).unwrap(), before, "touched: {error}");
+    error.to_string()
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> usize {
+    haystack.windows(needle.len()).position(|window| window == needle).unwrap()
+}
+
+#[test]
+fn a_flipped_bit_in_a_value_is_found() {
+    let (_dir, path) = filled();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = find(&bytes, MARK);
+    bytes[at + 3] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = refused_untouched(&path);
+    assert!(error.contains("row 01 of table preimage was altered"), "{error}");
+}
+
+#[test]
+fn a_flipped_byte_anywhere_is_refused_or_harmless() {
+    let (_dir, path) = filled();
+    let good = std::fs::read(&path).unwrap();
+    let mut refused = 0;
+    for at in (0..good.len()).step_by(997) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        std::fs::write(&path, &bytes).unwrap();
+        match Store::open(&path) {
+            Err(_) => {
+                assert_eq!(std::fs::read(&path).unwrap(), bytes);
+                refused += 1;
+            }
+            Ok(store) => {
+                for n in 0..100u8 {
+                    let value = store.get(Table::ChannelRow, &[n; 33]).unwrap();
+                    assert_eq!(value, Some(vec![n; 500]), "byte {at}");
+                }
+                store.close();
+            }
+        }
+        std::fs::write(&path, &good).unwrap();
+    }
+    assert!(refused > 20, "only {refused} refused");
+}
+
+#[test]
+fn garbage_and_a_truncated_or_emptied_file_are_refused() {
+    let (_dir, path) = filled();
+    let good = std::fs::read(&path).unwrap();
+    for bytes in [&[0x5a; 8192][..], &good[..good.len() / 2], &[]] {
+        std::fs::write(&path, bytes).unwrap();
+        refused_untouched(&path);
+    }
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(path.with_extension("db-wal"), b"left behind").unwrap();
+    let error = Store::open(&path).err().unwrap();
+    assert!(error.to_string().contains("its log is there"), "{error}");
+}
+
+#[test]
+fn the_database_of_another_program_is_refused() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("fulmen.db");
+    let foreign = rusqlite::Connection::open(&path).unwrap();
+    foreign.execute_batch("CREATE TABLE photos (name TEXT)").unwrap();
+    drop(foreign);
+    assert!(refused_untouched(&path).contains("not a database of fulmen"));
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let (_dir, path) = filled();
+    let store = Store::open(&path).unwrap();
+    let mut unit = Unit::new();
+    unit.put(Table::Meta, *b"schema_version", (SCHEMA_VERSION + 1).to_be_bytes());
+    store.commit_blocking(unit).unwrap();
+    store.close();
+    let error = Store::open(&path).err().unwrap();
+    assert_eq!(error, StoreError::Newer { path, found: SCHEMA_VERSION + 1 });
+}
+
+#[test]
+fn a_second_store_on_the_same_file_is_refused_until_the_first_is_gone() {
+    let (_dir, path) = filled();
+    let store = Store::open(&path).unwrap();
+    let error = Store::open(&path).err().unwrap();
+    assert!(error.to_string().contains("in use by another fulmend"), "{error}");
+    store.close();
+    Store::open(&path).unwrap();
+}
+
+#[test]
+fn a_full_disk_fails_the_write_keeps_what_was_there_and_stops() {
+    let (_dir, path) = filled();
+    let options = SqliteOptions { max_pages: Some(60) };
+    let store = Store::with_storage(SqliteStorage::open(&path, &options).unwrap()).unwrap();
+    let put = |n: u8| {
+        let mut unit = Unit::new();
+        unit.put(Table::Circuit, [n], vec![n; 20_000]);
+        store.commit_blocking(unit)
+    };
+    let written = (0..100).take_while(|n| put(*n).is_ok()).count() as u8;
+    assert!(written > 0 && written < 100, "{written}");
+    let error = put(200).unwrap_err();
+    assert!(error.to_string().contains("full"), "{error}");
+    assert_eq!(store.failed().borrow().clone(), Some(error));
+    let mut small = Unit::new();
+    small.put(Table::Meta, *b"small", [1]);
+    store.commit_blocking(small).unwrap_err();
+    store.close();
+
+    let store = Store::open(&path).unwrap();
+    for n in 0..written {
+        assert_eq!(store.get(Table::Circuit, &[n]).unwrap(), Some(vec![n; 20_000]));
+    }
+    assert_eq!(store.get(Table::Circuit, &[written]).unwrap(), None);
+    assert_eq!(store.get(Table::Meta, b"small").unwrap(), None);
+    assert_eq!(store.get(Table::Preimage, &[1]).unwrap(), Some(MARK.to_vec()));
+}

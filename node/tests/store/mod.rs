@@ -1,0 +1,6 @@
+//! The store: group commit, order, crashes, damage, a full disk.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod damage;
+mod group_commit;
+mod reading;
