@@ -1,2 +1,3 @@
-//! placeholder
+//! The daemon around the contract: disk, sockets, chain, policy.
+
 pub mod store;

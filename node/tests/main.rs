@@ -1,3 +1,3 @@
-//! stories
+//! Stories about the parts of the daemon.
 
 mod store;
