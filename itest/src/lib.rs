@@ -1,1 +1,8 @@
-//! placeholder
+//! Whole nodes for tests: a real bitcoind, and harnesses around real daemons.
+
+pub mod bitcoind;
+pub mod failure;
+pub mod places;
+pub mod port;
+pub mod process;
+pub mod wait;

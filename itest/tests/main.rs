@@ -1,1 +1,9 @@
-//! stories
+//! Stories about whole nodes, one module each.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod bitcoind;
