@@ -1,1 +1,3 @@
 //! stories
+
+mod codec;

@@ -1,6 +1,10 @@
 //! The channel messages of BOLT 2 (and error, warning of BOLT 1) as one enum. Structs and their
 //! codec are lightning's; the two whose fields it keeps private are ours.
 
+mod codec;
+
+pub use codec::{BadMessage, MAX_MESSAGE_LEN};
+
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
 
