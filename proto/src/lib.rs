@@ -1,1 +1,15 @@
-//! placeholder
+//! lnrpc, wire compatible: the generated messages, clients and servers, and their JSON.
+
+pub mod json;
+
+/// Messages and service of `lnrpc`: the node's main interface.
+#[allow(missing_docs, clippy::all)] // generated
+pub mod lnrpc {
+    tonic::include_proto!("lnrpc");
+}
+
+/// Messages and service of `routerrpc`: payments followed to their end.
+#[allow(missing_docs, clippy::all)] // generated
+pub mod routerrpc {
+    tonic::include_proto!("routerrpc");
+}

@@ -1,0 +1,16 @@
+//! Compiles the .proto files: Rust types, client and server, and the descriptors that JSON needs.
+
+use prost::Message;
+use std::{env, error::Error, fs, path::Path};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=lnrpc");
+    let files = protox::compile(["lnrpc/lightning.proto", "lnrpc/routerrpc/router.proto"], ["."])?;
+    let out = env::var("OUT_DIR")?;
+    fs::write(Path::new(&out).join("descriptors.bin"), files.encode_to_vec())?;
+    let mut config = tonic_prost_build::Config::new();
+    config.btree_map(["."]);
+    config.enable_type_names();
+    tonic_prost_build::configure().compile_fds_with_config(files, config)?;
+    Ok(())
+}
