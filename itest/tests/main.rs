@@ -7,3 +7,4 @@
 )]
 
 mod bitcoind;
+mod tidy;
