@@ -1,0 +1,104 @@
+//! What a commitment holds: two base balances and a fold of the live logs (BOLT 3, commitment
+//! outputs). Nothing here is ever mutated.
+
+use super::commitments::Commitments;
+use super::htlc::{Htlc, Presence, Removal, Stage, Step};
+use crate::amount::{FeeratePerKw, Msat};
+use crate::params::Side;
+use serde::{Deserialize, Serialize};
+
+/// What belongs to each side, before fees and anchors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balances {
+    /// Ours.
+    pub local: Msat,
+    /// The peer's.
+    pub remote: Msat,
+}
+
+impl Balances {
+    /// What `side` has.
+    pub fn of(&self, side: Side) -> Msat {
+        match side {
+            Side::Local => self.local,
+            Side::Remote => self.remote,
+        }
+    }
+    /// Moves `amount` away from `side`. The sum of both was checked when the HTLC was taken.
+    pub(super) fn debit(&mut self, side: Side, amount: Msat) {
+        let balance = self.of_mut(side);
+        *balance = balance.saturating_sub(amount);
+    }
+    pub(super) fn credit(&mut self, side: Side, amount: Msat) {
+        let balance = self.of_mut(side);
+        *balance = balance.saturating_add(amount);
+    }
+    fn of_mut(&mut self, side: Side) -> &mut Msat {
+        match side {
+            Side::Local => &mut self.local,
+            Side::Remote => &mut self.remote,
+        }
+    }
+}
+
+/// Which state of a commitment is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// As last signed.
+    Signed,
+    /// As it would be if it were signed now.
+    Next,
+}
+
+/// A commitment's content, seen from its contract: balances, feerate and live HTLCs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Balances with the HTLCs' value taken out.
+    pub balances: Balances,
+    /// The commitment feerate.
+    pub feerate: FeeratePerKw,
+    /// HTLCs on it: offerer, id.
+    pub htlcs: Vec<(Side, u64, Htlc)>,
+}
+
+impl Commitments {
+    /// The content of `holder`'s commitment.
+    pub fn content(&self, holder: Side, view: View) -> Content {
+        let stage_in = |stage: Stage, offerer: Side| match view {
+            View::Signed => stage,
+            View::Next => stage.after(Step::Signs(holder.other()), offerer),
+        };
+        let mut balances = self.state.base;
+        let mut htlcs = Vec::new();
+        for (&(offerer, id), htlc) in &self.htlcs {
+            match stage_in(htlc.stage, offerer).on_commitment(holder, offerer) {
+                Presence::NotYet => {}
+                Presence::Present => {
+                    balances.debit(offerer, htlc.amount);
+                    htlcs.push((offerer, id, htlc.clone()));
+                }
+                Presence::Removed => settle(&mut balances, offerer, htlc),
+            }
+        }
+        let funder = self.params.funder;
+        let on_it = |stage| stage_in(stage, funder).on_commitment(holder, funder);
+        let feerate = self.state.fees.iter().rev().find(|f| on_it(f.stage) == Presence::Present);
+        let feerate = feerate.map(|f| f.feerate).unwrap_or(FeeratePerKw::FLOOR);
+        Content { balances, feerate, htlcs }
+    }
+}
+
+/// What an HTLC that is over does to the balances: its value moves if it was fulfilled.
+pub(super) fn settle(balances: &mut Balances, offerer: Side, htlc: &Htlc) {
+    if let Some(Removal::Fulfilled(_)) = htlc.removal {
+        balances.debit(offerer, htlc.amount);
+        balances.credit(offerer.other(), htlc.amount);
+    }
+}
+
+/// The value of HTLCs offered by `offerer` among `htlcs`, and their number.
+pub fn in_flight(content: &Content, offerer: Side) -> (Msat, usize) {
+    let of_side = || content.htlcs.iter().filter(|(by, _, _)| *by == offerer);
+    let value = of_side().fold(Msat::ZERO, |sum, (_, _, htlc)| sum.saturating_add(htlc.amount));
+    (value, of_side().count())
+}

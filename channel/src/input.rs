@@ -1,0 +1,102 @@
+//! The first door: everything that can happen to a channel, as values.
+
+use crate::amount::{FeeratePerKw, Height, Sat};
+use crate::contract::commitments::Offer;
+use crate::contract::htlc::Removal;
+use crate::message::Message;
+use bitcoin::{ScriptBuf, Transaction};
+use lightning::ln::msgs::UpdateAddHTLC;
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The peer said something. `update_add_htlc` comes as [`Input::PeerAdd`] when the node has
+    /// something to remember with it.
+    Message(Message),
+    /// The peer offers an HTLC, and the node has read its onion: `memo` is what it wants to find
+    /// again with it. The onion itself is not kept.
+    PeerAdd {
+        /// The message.
+        message: Box<UpdateAddHTLC>,
+        /// Opaque here.
+        memo: Vec<u8>,
+    },
+    /// The connection to the peer is up, and init was exchanged.
+    Connected,
+    /// The connection is gone.
+    Disconnected,
+    /// All change sets up to this number are durable.
+    Persisted(u64),
+    /// Something the node wants.
+    Command(Command),
+    /// A block was connected; its height is the best now.
+    Block(Height),
+    /// F has this many confirmations (0: a reorganisation took it out again).
+    FundingDepth {
+        /// 1 when it is in the best block.
+        confirmations: u32,
+        /// Where it is: block, index, output (BOLT 7).
+        short_channel_id: u64,
+    },
+    /// A transaction that spends F is in a block.
+    FundingSpent(Box<Transaction>),
+    /// Fee estimates: for our commitment as funder, and for a mutual close.
+    Feerates {
+        /// What the commitment should pay.
+        commitment: FeeratePerKw,
+        /// What a mutual close should pay.
+        close: FeeratePerKw,
+    },
+}
+
+/// Something the node wants of the channel. Refused commands change nothing.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// F was built (opener only): signed, not broadcast.
+    Fund(Box<Transaction>),
+    /// Offer an HTLC.
+    Offer(Offer),
+    /// Settle or fail an HTLC of the peer's.
+    Remove {
+        /// Its id.
+        id: u64,
+        /// How.
+        removal: Removal,
+    },
+    /// Close together, our share going to this script.
+    Close {
+        /// Where our share goes.
+        script: ScriptBuf,
+        /// A feerate to aim at; none takes the last estimate.
+        feerate: Option<FeeratePerKw>,
+    },
+    /// Publish our commitment now.
+    ForceClose(String),
+    /// The channel never got funded, or the node gives up opening it.
+    Abandon(String),
+    /// Pay a confirmed delivery output (D or RD) to this script (paper: D, RD).
+    Deliver {
+        /// Where to.
+        script: ScriptBuf,
+        /// At which feerate.
+        feerate: FeeratePerKw,
+    },
+}
+
+/// What [`crate::channel::Channel::handle`] says of a command that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// Nothing to report.
+    Done,
+    /// The HTLC has this id.
+    Offered(u64),
+}
+
+/// A funding output that the opener is to build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FundingRequest {
+    /// The 2-of-2, as P2WSH.
+    pub script: ScriptBuf,
+    /// What it must hold.
+    pub amount: Sat,
+}

@@ -1,0 +1,26 @@
+//! When an HTLC forces us on chain (BOLT 2, cltv_expiry_delta selection): one pure function.
+
+use crate::amount::Height;
+use crate::contract::htlc::{Htlc, Removal, Stage};
+use crate::params::Side;
+
+/// Blocks after its expiry that we wait for the peer to fail an HTLC we offered.
+pub const GRACE: u32 = 2;
+/// Blocks before its expiry that we go on chain for an HTLC whose preimage we know.
+pub const CLAIM_WINDOW: u32 = 18;
+
+/// The height at which the channel must be failed for `htlc`, offered by `offerer`, if by then it
+/// still stands. None when there is nothing to lose by waiting.
+pub fn act_by(offerer: Side, htlc: &Htlc) -> Option<Height> {
+    let fulfilled = matches!(htlc.removal, Some(Removal::Fulfilled(_)));
+    match offerer {
+        // Only what the peer has signed for, or could publish, is at risk.
+        Side::Local if htlc.stage == Stage::Proposed => None,
+        Side::Local if htlc.stage >= Stage::RemoveAcked => None,
+        Side::Local => Some(htlc.cltv_expiry.plus(GRACE)),
+        Side::Remote if fulfilled && htlc.stage < Stage::RemoveAcked => {
+            Some(htlc.cltv_expiry.minus(CLAIM_WINDOW))
+        }
+        Side::Remote => None,
+    }
+}

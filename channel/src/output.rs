@@ -1,0 +1,146 @@
+//! The second door: what a channel wants done, in order.
+
+use crate::amount::{Height, Msat, Sat};
+use crate::changeset::ChangeSet;
+use crate::contract::htlc::Removal;
+use crate::input::FundingRequest;
+use crate::message::Message;
+use crate::payment::{PaymentHash, Preimage};
+use bitcoin::{OutPoint, Transaction, Txid};
+use lightning::ln::types::ChannelId;
+
+/// One thing to do. Those that rely on a change come out only after it was reported durable.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Write this in one database transaction, then say [`crate::input::Input::Persisted`].
+    Persist(Persist),
+    /// Say this to the peer.
+    Send(Message),
+    /// Publish this, and again at each block until it is deep.
+    Broadcast(Box<Transaction>),
+    /// Tell of F's confirmations and of what spends it.
+    Watch {
+        /// F's output.
+        outpoint: OutPoint,
+        /// Its script.
+        script: bitcoin::ScriptBuf,
+    },
+    /// Close the connection to the peer.
+    Disconnect,
+    /// Something the node wants to know.
+    Event(Event),
+    /// Nothing more to do until something happens; at this height at the latest.
+    Idle {
+        /// None: no HTLC has a deadline.
+        act_by: Option<Height>,
+    },
+}
+
+/// A unit of work for the store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Persist {
+    /// Number to report when it is durable.
+    pub id: u64,
+    /// The channel's rows.
+    pub changes: ChangeSet,
+    /// HTLCs of ours that are over for good with these changes: what the node writes about them
+    /// belongs into the same transaction, and acts on only when it is durable (rules 2.3).
+    pub resolved: Vec<Resolved>,
+}
+
+/// An HTLC of ours that is off both commitments for good.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// Its id.
+    pub id: u64,
+    /// What it was locked to.
+    pub payment_hash: PaymentHash,
+    /// How it ended.
+    pub removal: Removal,
+    /// What the node wanted to find again with it.
+    pub memo: Vec<u8>,
+}
+
+/// An HTLC of the peer's that is irrevocably on both commitments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    /// Its id.
+    pub id: u64,
+    /// What it is worth.
+    pub amount: Msat,
+    /// What it is locked to.
+    pub payment_hash: PaymentHash,
+    /// When the peer may take it back.
+    pub cltv_expiry: Height,
+    /// What the node wanted to find again with it.
+    pub memo: Vec<u8>,
+    /// It must be failed: too much dust is in flight.
+    pub over_dust_exposure: bool,
+}
+
+/// Who published what spends F.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spend {
+    /// Both, by ES.
+    Mutual,
+    /// We, by our commitment.
+    Local,
+    /// The peer, by its latest commitment, or the next we signed.
+    Remote,
+    /// The peer, by one it had revoked, or a transaction we do not know.
+    Other,
+}
+
+/// Something the node wants to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The peer accepted: build F and hand it over by [`crate::input::Command::Fund`].
+    FundingNeeded(FundingRequest),
+    /// Both first commitments are signed and durable: the channel has its id.
+    Opened {
+        /// The id for the rest of its life.
+        channel_id: ChannelId,
+        /// F's output.
+        outpoint: OutPoint,
+    },
+    /// Both sides have said channel_ready.
+    Ready,
+    /// HTLCs may be offered now; also after each reconnection.
+    Usable,
+    /// Come back to this HTLC until it is removed. Repeated after a restart.
+    Received(Received),
+    /// The peer showed the preimage of one of ours: act at once. Repeated after a restart.
+    Fulfilled {
+        /// Its id.
+        id: u64,
+        /// The preimage.
+        preimage: Preimage,
+        /// What the node wanted to find again with it.
+        memo: Vec<u8>,
+    },
+    /// The peer's signatures for the channel's announcement.
+    AnnouncementSignatures(Box<lightning::ln::msgs::AnnouncementSignatures>),
+    /// ES is signed by both and being published.
+    Closing(Txid),
+    /// The channel failed; our commitment, if there is one to publish, is.
+    Failed(String),
+    /// F is spent in a block.
+    Spent {
+        /// By whom.
+        spend: Spend,
+        /// By which transaction.
+        txid: Txid,
+    },
+    /// Our own balance waits on chain (D or RD): answer with [`crate::input::Command::Deliver`]
+    /// once `outpoint` has `confirmations`.
+    Delivery {
+        /// The output that is ours.
+        outpoint: OutPoint,
+        /// What it holds.
+        value: Sat,
+        /// From how many confirmations on it can be spent.
+        confirmations: u32,
+    },
+    /// The channel never came to be; nothing of it is kept.
+    Abandoned(String),
+}

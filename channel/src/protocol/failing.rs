@@ -1,0 +1,188 @@
+//! When the other side is gone, wrong, or a deadline is near: our commitment goes on chain, and our
+//! own balance comes back by RD or D. Claims of HTLC outputs and breaches are the chain side's.
+
+use super::open::{Delivery, Link, Open, Tools};
+use crate::amount::{FeeratePerKw, Height};
+use crate::error::{Refused, Violation};
+use crate::message::Message;
+use crate::onchain::{deadline, identify};
+use crate::output::{Event, Output, Spend};
+use crate::params::Side;
+use crate::transactions::spend::sweep;
+use crate::transactions::{delivery, revocable_delivery};
+use bitcoin::sighash::EcdsaSighashType;
+use bitcoin::{OutPoint, ScriptBuf, Transaction};
+use lightning::ln::msgs;
+
+impl Open {
+    /// Fails the channel: durable first, then the error is said and our commitment published.
+    pub(super) fn fail(&mut self, reason: String, tools: &mut Tools<'_>) {
+        if self.life.failed.is_some() {
+            return;
+        }
+        // What was said to be sent and is not yet must not leave after the commitment does.
+        tools.out.drop_messages();
+        self.life.failed = Some(reason.clone());
+        self.dirty_life = true;
+        self.send_error(&reason, tools);
+        self.republish(tools);
+        tools.out.stage(Output::Event(Event::Failed(reason)));
+    }
+
+    /// By command of the node.
+    pub(super) fn force_close(
+        &mut self,
+        why: String,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), Refused> {
+        if self.life.behind {
+            return Err(Refused::Behind);
+        }
+        if self.life.failed.is_some() {
+            return Err(Refused::AlreadyClosing);
+        }
+        self.fail(why, tools);
+        Ok(())
+    }
+
+    /// The peer's error fails the channel (BOLT 1), unless ES is already on its way.
+    pub(super) fn peer_error(&mut self, error: &msgs::ErrorMessage, tools: &mut Tools<'_>) {
+        let text: String = error.data.chars().filter(|c| !c.is_control()).take(400).collect();
+        self.fail(format!("the peer said: {text}"), tools);
+    }
+
+    /// A failed channel says its error again when the peer goes on; it takes no message any more.
+    pub(super) fn receive_when_failed(
+        &mut self,
+        message: Message,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), Violation> {
+        match (message, &self.life.failed) {
+            (Message::ChannelReestablish(_), Some(reason)) => {
+                let reason = reason.clone();
+                self.send_error(&reason, tools);
+            }
+            (Message::Error(_), _) if self.life.behind => {}
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The peer proved that our state is old: say so, so that it publishes its own, and wait.
+    pub(super) fn fall_behind(&mut self, tools: &mut Tools<'_>) {
+        self.life.behind = true;
+        self.fail("our state is older than the peer's: please close the channel".into(), tools);
+        self.link = Link::Down;
+    }
+
+    pub(super) fn send_error(&self, reason: &str, tools: &mut Tools<'_>) {
+        let (channel_id, data) = (self.channel_id, reason.to_owned());
+        let error = msgs::ErrorMessage { channel_id, data };
+        tools.out.stage(Output::Send(Message::Error(error)));
+    }
+
+    /// Publishes what must be on chain: ES, or our commitment of a failed channel.
+    pub(super) fn republish(&self, tools: &mut Tools<'_>) {
+        if self.life.spent_by.is_some() {
+            return;
+        }
+        if let Some(tx) = &self.life.mutual_close {
+            tools.out.stage(Output::Broadcast(Box::new(tx.clone())));
+        } else if self.life.failed.is_some() && !self.life.behind {
+            let commitment = self.contract.signed_local(tools.signer);
+            tools.out.stage(Output::Broadcast(Box::new(commitment)));
+        }
+    }
+
+    /// A block: some HTLC may have come too near to its end.
+    pub(super) fn block(&mut self, height: Height, tools: &mut Tools<'_>) {
+        self.height = height;
+        if self.life.failed.is_some() || self.life.mutual_close.is_some() {
+            return;
+        }
+        let htlcs = self.contract.htlcs.iter();
+        let due = htlcs.filter_map(|((by, id), htlc)| {
+            let act_by = deadline::act_by(*by, htlc)?;
+            (act_by <= height).then_some(*id)
+        });
+        if let Some(id) = due.min() {
+            self.fail(format!("HTLC {id} was not settled in time"), tools);
+        }
+    }
+
+    /// The height by which the next HTLC wants us on chain.
+    pub(crate) fn act_by(&self) -> Option<Height> {
+        if self.life.failed.is_some() {
+            return None;
+        }
+        let htlcs = self.contract.htlcs.iter();
+        htlcs.filter_map(|((by, _), htlc)| deadline::act_by(*by, htlc)).min()
+    }
+
+    /// Something in a block spent F.
+    pub(super) fn funding_spent(&mut self, tx: &Transaction, tools: &mut Tools<'_>) {
+        let txid = tx.compute_txid();
+        let spend = identify::identify(self, tx, tools.signer);
+        if self.life.spent_by != Some(txid) {
+            self.life.spent_by = Some(txid);
+            self.dirty_life = true;
+        }
+        if spend != Spend::Mutual && self.life.failed.is_none() {
+            self.fail("the peer published a commitment".into(), tools);
+        }
+        tools.out.stage(Output::Event(Event::Spent { spend, txid }));
+        if let Some(found) = identify::our_delivery(self, tx, spend, tools.signer) {
+            let (outpoint, value) = (found.outpoint, found.value);
+            self.life.delivery = Some(found);
+            let confirmations = self.delivery_depth(found.revocable);
+            tools.out.stage(Output::Event(Event::Delivery { outpoint, value, confirmations }));
+        }
+    }
+
+    /// From how many confirmations on RD or D may be spent.
+    fn delivery_depth(&self, revocable: bool) -> u32 {
+        if revocable {
+            u32::from(self.contract.params.remote.to_self_delay)
+        } else {
+            1
+        }
+    }
+
+    /// Pays our own balance on chain to the wallet.
+    pub(super) fn deliver(
+        &mut self,
+        script: ScriptBuf,
+        feerate: FeeratePerKw,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), Refused> {
+        let Some(Delivery { outpoint, value, revocable, number }) = self.life.delivery else {
+            return Err(Refused::NothingToPublish);
+        };
+        let params = &self.contract.params;
+        let spend = if revocable {
+            let draft = self.contract.local_draft(tools.signer);
+            let context = self.contract.context(Side::Local, &draft.keys);
+            revocable_delivery::spend(&context, outpoint, value)
+        } else {
+            delivery::spend(params.format, &params.local.basepoints.payment, outpoint, value)
+        };
+        let swept = sweep(std::slice::from_ref(&spend), &script, feerate);
+        let mut tx = swept.ok_or(Refused::BadFeerate(feerate))?;
+        let kind = EcdsaSighashType::All;
+        let sighash = spend.sighash(&tx, 0, kind).ok_or(Refused::NothingToPublish)?;
+        let signature = match revocable {
+            true => tools.signer.sign_delayed(number, sighash),
+            false => tools.signer.sign_payment(sighash),
+        };
+        if let Some(input) = tx.input.first_mut() {
+            input.witness = spend.witness(&signature, kind);
+        }
+        tools.out.stage(Output::Broadcast(Box::new(tx)));
+        Ok(())
+    }
+}
+
+/// The output at `index` of `tx`.
+pub(crate) fn outpoint(tx: &Transaction, index: usize) -> Option<OutPoint> {
+    Some(OutPoint { txid: tx.compute_txid(), vout: u32::try_from(index).ok()? })
+}

@@ -1,0 +1,17 @@
+//! Whose turn it is: the phases of a channel and the messages that move it (BOLT 2).
+//!
+//! ```text
+//!   opening      open_channel .. funding_signed: each phase a type that consumes itself
+//!   open         a funded channel: what it keeps, and which file takes which input
+//!   updating     add, remove, fee, commitment_signed, revoke_and_ack; channel_ready
+//!   reestablish  channel_reestablish: what to repeat after a reconnection
+//!   closing      shutdown and closing_signed: ES
+//!   failing      error, warning, our commitment on chain, D and RD
+//! ```
+
+pub mod closing;
+pub mod failing;
+pub mod open;
+pub mod opening;
+pub mod reestablish;
+pub mod updating;

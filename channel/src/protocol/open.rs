@@ -1,0 +1,358 @@
+//! A funded channel: the contract, where the connection and the channel's life stand, and which
+//! file takes which input.
+
+use super::closing::Negotiation;
+use crate::amount::{FeeratePerKw, Height};
+use crate::changeset::{encode, ChangeSet, Row, Rows};
+use crate::contract::htlc::Stage;
+use crate::contract::Commitments;
+use crate::error::{Answer, BadRow, Refused, Violation};
+use crate::input::{Command, Handled, Input};
+use crate::keys::curve::Curve;
+use crate::keys::signer::Signer;
+use crate::message::Message;
+use crate::outbox::Outbox;
+use crate::output::{Event, Output, Received};
+use crate::params::Side;
+use crate::transactions::funding::funding_script;
+use bitcoin::{ScriptBuf, Transaction};
+use lightning::ln::msgs;
+use lightning::ln::types::ChannelId;
+use serde::{Deserialize, Serialize};
+
+/// Where the connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// No connection.
+    Down,
+    /// Connected; the peer's channel_reestablish has not come yet.
+    Reestablishing,
+    /// In step with the peer.
+    Up,
+}
+
+/// Where the channel is in its life: a row, written rarely.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// We said channel_ready.
+    pub ready_sent: bool,
+    /// The peer said channel_ready.
+    pub ready_received: bool,
+    /// Where F is in the chain (BOLT 7), once it was seen in a block.
+    pub short_channel_id: Option<u64>,
+    /// The peer's name for the channel, for invoices' r fields.
+    pub remote_alias: Option<u64>,
+    /// We want to close; the script for our share.
+    pub close_wanted: Option<ScriptBuf>,
+    /// The script we said in shutdown.
+    pub shutdown_sent: Option<ScriptBuf>,
+    /// The script the peer said in shutdown.
+    pub shutdown_received: Option<ScriptBuf>,
+    /// The feerate we were asked to close at.
+    pub close_feerate: Option<FeeratePerKw>,
+    /// ES, signed by both.
+    pub mutual_close: Option<Transaction>,
+    /// Why the channel failed. From then on nothing is signed or revoked (rules 2.4).
+    pub failed: Option<String>,
+    /// The peer proved that our state is old: our commitment must never be published.
+    pub behind: bool,
+    /// Our own balance on chain: the output and from how many confirmations it can be spent.
+    pub delivery: Option<Delivery>,
+    /// The transaction in a block that spent F.
+    pub spent_by: Option<bitcoin::Txid>,
+}
+
+/// Our own balance in an output of a published commitment (D or RD).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The output.
+    pub outpoint: bitcoin::OutPoint,
+    /// What it holds.
+    pub value: crate::amount::Sat,
+    /// RD on our own commitment, D on the peer's.
+    pub revocable: bool,
+    /// Number of our commitment, for its keys (RD only).
+    pub number: u64,
+}
+
+/// A funded channel.
+#[derive(Debug)]
+pub struct Open {
+    /// Who owns what.
+    pub contract: Commitments,
+    /// Where it is in its life.
+    pub life: Life,
+    /// Where the connection stands.
+    pub link: Link,
+    /// F itself, when we funded it.
+    pub funding_tx: Option<Transaction>,
+    pub(super) channel_id: ChannelId,
+    pub(super) negotiation: Option<Negotiation>,
+    pub(super) close_feerate: FeeratePerKw,
+    pub(super) height: Height,
+    pub(super) dirty_life: bool,
+    pub(super) dirty_funding_tx: bool,
+    /// What we know of F's depth; watched anew after each start.
+    pub(super) confirmations: u32,
+    /// The next_commitment_number that we said in our last channel_reestablish.
+    pub(super) said_next: u64,
+}
+
+/// What a step may use besides the state.
+pub struct Tools<'a> {
+    /// Our secrets.
+    pub signer: &'a dyn Signer,
+    /// Batches of curve operations.
+    pub curve: &'a dyn Curve,
+    pub(crate) out: &'a mut Outbox,
+}
+
+impl Open {
+    /// Right after funding_signed was made or taken.
+    pub fn new(contract: Commitments, funding_tx: Option<Transaction>) -> Self {
+        let channel_id = super::opening::channel_id(&contract.funding.outpoint);
+        Open {
+            contract,
+            life: Life::default(),
+            link: Link::Up,
+            dirty_funding_tx: funding_tx.is_some(),
+            funding_tx,
+            channel_id,
+            negotiation: None,
+            close_feerate: FeeratePerKw::FLOOR,
+            height: Height::new(0),
+            dirty_life: true,
+            confirmations: 0,
+            said_next: 0,
+        }
+    }
+
+    /// As it was when `rows` were written; the connection is down.
+    pub fn restore(rows: &Rows) -> Result<Self, BadRow> {
+        let mut open = Open::new(Commitments::restore(rows)?, rows.read(Row::FundingTx)?);
+        open.life = rows.require(Row::Life)?;
+        open.link = Link::Down;
+        (open.dirty_life, open.dirty_funding_tx) = (false, false);
+        Ok(open)
+    }
+
+    /// What to say and do first after a start: publish what must be on chain, watch F, and repeat
+    /// the news about HTLCs that are not over.
+    pub fn resume(&mut self, tools: &mut Tools<'_>) {
+        self.watch(tools);
+        if let (Some(tx), None) = (&self.funding_tx, &self.life.short_channel_id) {
+            tools.out.stage(Output::Broadcast(Box::new(tx.clone())));
+        }
+        self.republish(tools);
+        for ((by, id), htlc) in &self.contract.htlcs {
+            match (by, htlc.stage, &htlc.removal) {
+                (Side::Remote, Stage::Locked, None) => {
+                    tools.out.stage(Output::Event(Event::Received(received(*id, htlc))));
+                }
+                (Side::Local, _, Some(crate::contract::htlc::Removal::Fulfilled(preimage))) => {
+                    let memo = htlc.memo.clone();
+                    let event = Event::Fulfilled { id: *id, preimage: *preimage, memo };
+                    tools.out.at_once(Output::Event(event));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn watch(&self, tools: &mut Tools<'_>) {
+        let (a, b) = (&self.contract.params.local, &self.contract.params.remote);
+        let script = funding_script(&a.basepoints.funding, &b.basepoints.funding).to_p2wsh();
+        let outpoint = self.contract.funding.outpoint;
+        tools.out.stage(Output::Watch { outpoint, script });
+    }
+
+    /// The id of the channel.
+    pub fn channel_id(&self) -> ChannelId {
+        self.channel_id
+    }
+
+    /// Whether HTLCs may be offered: in step with the peer, ready on both sides, not ending.
+    pub fn is_usable(&self) -> bool {
+        self.link == Link::Up && self.phase_name() == "open"
+    }
+
+    /// One word for where the channel is.
+    pub fn phase_name(&self) -> &'static str {
+        let life = &self.life;
+        if life.failed.is_some() {
+            "failed"
+        } else if life.mutual_close.is_some() {
+            "closing"
+        } else if life.is_shutting_down() {
+            "shutting down"
+        } else if life.ready_sent && life.ready_received {
+            "open"
+        } else {
+            "waiting for confirmations"
+        }
+    }
+
+    pub(crate) fn handle(
+        &mut self,
+        input: Input,
+        tools: &mut Tools<'_>,
+    ) -> Result<Handled, Refused> {
+        match input {
+            Input::Message(message) => {
+                let done = self.receive(message, tools);
+                self.answer(done, tools);
+            }
+            Input::PeerAdd { message, memo } => {
+                let done = self.in_step().and_then(|()| self.receive_add(*message, memo));
+                self.answer(done, tools);
+            }
+            Input::Connected => self.connected(tools),
+            Input::Disconnected => self.disconnected(tools),
+            Input::Persisted(_) => {}
+            Input::Command(command) => return self.command(command, tools),
+            Input::Block(height) => self.block(height, tools),
+            Input::FundingDepth { confirmations, short_channel_id } => {
+                self.funding_depth(confirmations, short_channel_id, tools);
+            }
+            Input::FundingSpent(tx) => self.funding_spent(&tx, tools),
+            Input::Feerates { commitment, close } => {
+                self.close_feerate = close;
+                self.follow_feerate(commitment);
+            }
+        }
+        Ok(Handled::Done)
+    }
+
+    fn command(&mut self, command: Command, tools: &mut Tools<'_>) -> Result<Handled, Refused> {
+        match command {
+            Command::Offer(offer) => {
+                if !self.is_usable() {
+                    let offline = self.link != Link::Up && self.phase_name() == "open";
+                    let phase = self.phase_name();
+                    return Err(if offline { Refused::Offline } else { Refused::NotUsable(phase) });
+                }
+                return self.contract.send_add(offer).map(Handled::Offered);
+            }
+            Command::Remove { id, removal } => {
+                if self.life.failed.is_some() {
+                    return Err(Refused::NotUsable("failed"));
+                }
+                self.contract.send_removal(id, removal)?;
+            }
+            Command::Close { script, feerate } => self.want_close(script, feerate)?,
+            Command::ForceClose(why) => self.force_close(why, tools)?,
+            Command::Deliver { script, feerate } => self.deliver(script, feerate, tools)?,
+            Command::Fund(_) | Command::Abandon(_) => {
+                return Err(Refused::NotUsable(self.phase_name()))
+            }
+        }
+        Ok(Handled::Done)
+    }
+
+    fn receive(&mut self, message: Message, tools: &mut Tools<'_>) -> Result<(), Violation> {
+        if self.life.failed.is_some() {
+            return self.receive_when_failed(message, tools);
+        }
+        match message {
+            Message::Error(error) => {
+                self.peer_error(&error, tools);
+                return Ok(());
+            }
+            Message::Warning(_) => return Ok(()),
+            Message::ChannelReestablish(said) => return self.reestablish(&said, tools),
+            _ => self.in_step()?,
+        }
+        match message {
+            Message::ChannelReady(ready) => self.receive_ready(&ready, tools),
+            Message::UpdateAddHtlc(add) => self.receive_add(*add, Vec::new()),
+            Message::UpdateFulfillHtlc(fulfill) => self.receive_fulfill(&fulfill, tools),
+            Message::UpdateFailHtlc(fail) => self.receive_fail(*fail),
+            Message::UpdateFailMalformedHtlc(fail) => self.receive_malformed(&fail),
+            Message::UpdateFee(fee) => self.receive_fee(&fee),
+            Message::CommitmentSigned(signed) => self.receive_commitment(*signed, tools),
+            Message::RevokeAndAck(revoke) => self.receive_revocation(&revoke, tools),
+            Message::Shutdown(shutdown) => self.receive_shutdown(&shutdown),
+            Message::ClosingSigned(closing) => self.receive_closing_signed(&closing, tools),
+            Message::AnnouncementSignatures(signatures) => {
+                tools.out.stage(Output::Event(Event::AnnouncementSignatures(signatures)));
+                Ok(())
+            }
+            _ => Err(Violation::fail("BOLT 2", "an opening message for a funded channel")),
+        }
+    }
+
+    fn in_step(&self) -> Result<(), Violation> {
+        match self.link {
+            Link::Up => Ok(()),
+            _ => {
+                let what = "a message before channel_reestablish";
+                Err(Violation::warn("BOLT 2 message retransmission", what))
+            }
+        }
+    }
+
+    /// Answers a broken rule as the BOLTs ask.
+    fn answer(&mut self, done: Result<(), Violation>, tools: &mut Tools<'_>) {
+        let Err(violation) = done else { return };
+        match violation.answer {
+            Answer::Warn => {
+                let (channel_id, data) = (self.channel_id, violation.to_string());
+                let warning = msgs::WarningMessage { channel_id, data };
+                tools.out.stage(Output::Send(Message::Warning(warning)));
+                tools.out.stage(Output::Disconnect);
+                // What the peer says until the connection is closed no longer counts.
+                self.link = Link::Down;
+                self.contract.forget_unsigned_of_peer();
+            }
+            Answer::Fail => self.fail(violation.to_string(), tools),
+        }
+    }
+
+    /// Ends a batch of inputs: what can be said now is said, and what changed goes to disk first.
+    pub(crate) fn settle(&mut self, tools: &mut Tools<'_>) {
+        if self.life.failed.is_none() {
+            self.commit_if_due(tools);
+            self.shutdown_if_due(tools);
+            self.negotiate_if_due(tools);
+        }
+        let changes = self.take_changes();
+        tools.out.seal(changes);
+    }
+
+    fn take_changes(&mut self) -> ChangeSet {
+        let mut changes = self.contract.take_changes();
+        if std::mem::take(&mut self.dirty_life) {
+            changes.0.insert(Row::Life, Some(encode(&self.life)));
+        }
+        if std::mem::take(&mut self.dirty_funding_tx) {
+            changes.0.insert(Row::FundingTx, self.funding_tx.as_ref().map(encode));
+        }
+        changes
+    }
+
+    fn disconnected(&mut self, tools: &mut Tools<'_>) {
+        tools.out.drop_messages();
+        self.link = Link::Down;
+        self.negotiation = None;
+        self.contract.forget_unsigned_of_peer();
+    }
+}
+
+impl Life {
+    /// Somebody wants to close together.
+    pub fn is_shutting_down(&self) -> bool {
+        let scripts = [&self.close_wanted, &self.shutdown_sent, &self.shutdown_received];
+        scripts.into_iter().any(Option::is_some)
+    }
+}
+
+pub(super) fn received(id: u64, htlc: &crate::contract::htlc::Htlc) -> Received {
+    Received {
+        id,
+        amount: htlc.amount,
+        payment_hash: htlc.payment_hash,
+        cltv_expiry: htlc.cltv_expiry,
+        memo: htlc.memo.clone(),
+        over_dust_exposure: htlc.over_dust_exposure,
+    }
+}
