@@ -1,3 +1,5 @@
 //! The daemon around the contract: disk, sockets, chain, policy.
 
+pub mod files;
+pub mod keys;
 pub mod store;

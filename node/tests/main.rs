@@ -1,3 +1,4 @@
 //! Stories about the parts of the daemon.
 
+mod keys;
 mod store;

@@ -1,9 +1,9 @@
 //! The storage on SQLite: WAL, synchronous=FULL, every row with a check sum.
 
 use super::{DirLock, KeyRange, Row, Storage, StoreError, Table, Unit, Write, SCHEMA_VERSION};
+use crate::files;
 use bitcoin::hashes::{siphash24, HashEngine};
 use rusqlite::{params_from_iter, Connection, OpenFlags, OptionalExtension, TransactionBehavior};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -34,7 +34,8 @@ impl SqliteStorage {
     /// through and checked, without a write to it, before it is used.
     pub fn open(path: &Path, options: &SqliteOptions) -> Result<Self, StoreError> {
         let at = At(path);
-        prepare_directory(path).map_err(|error| at.unusable(error))?;
+        files::make_private_directory(files::directory_of(path))
+            .map_err(|error| at.unusable(error))?;
         let lock = DirLock::take(&path.with_extension("lock"))?;
         if path.exists() {
             at.check()?;
@@ -212,21 +213,19 @@ impl At<'_> {
     /// Makes the file under another name first, so that one under this name is always whole: a
     /// database without its tables has lost them, and is not taken for a new one.
     fn create(&self) -> Result<(), StoreError> {
-        if beside(self.0, "-wal").exists() {
+        if files::beside(self.0, "-wal").exists() {
             return Err(self.damaged("its log is there, but the file itself is not"));
         }
-        let new = beside(self.0, ".new");
+        let new = files::beside(self.0, ".new");
         let made = (|| -> Result<(), Box<dyn std::error::Error>> {
             for leftover in ["", "-wal", "-shm"] {
-                match std::fs::remove_file(beside(&new, leftover)) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-                    _ => {}
-                }
+                files::remove_if_there(&files::beside(&new, leftover))?;
             }
-            make_private_file(&new)?;
+            // SQLite gives the log beside the file the mode of the file.
+            files::create(&new, &[], 0o600)?;
             At(&new).open_writer(&Default::default())?.close().map_err(|(_, error)| error)?;
             std::fs::rename(&new, self.0)?;
-            Ok(sync_directory_of(self.0)?)
+            Ok(files::sync_directory_of(self.0)?)
         })();
         made.map_err(|error| self.unusable(error))
     }
@@ -321,41 +320,4 @@ impl At<'_> {
             self.damaged(format!("row {} of table {} was altered", hex::encode(key), table.name()))
         })
     }
-}
-
-fn prepare_directory(path: &Path) -> std::io::Result<()> {
-    let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
-        return Ok(());
-    };
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
-}
-
-/// Makes an empty file that only its owner reads. SQLite gives the log beside it the same mode.
-fn make_private_file(path: &Path) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create_new(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.sync_all()
-}
-
-/// Makes the directory entry of `path` durable.
-fn sync_directory_of(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => {
-            std::fs::File::open(directory)?.sync_all()
-        }
-        _ => std::fs::File::open(".")?.sync_all(),
-    }
-}
-
-/// The file whose name is that of `path` and `suffix`.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_os_string();
-    name.push(suffix);
-    name.into()
 }
