@@ -1,5 +1,6 @@
 //! The daemon around the contract: disk, sockets, chain, policy.
 
+pub mod chain;
 pub mod files;
 pub mod keys;
 pub mod store;

@@ -1,0 +1,468 @@
+//! The chain: bitcoind over RPC and ZMQ, as a stream of ordered events and a few questions.
+//!
+//! ```text
+//!   zmq (hints) ─┐
+//!   poll timer ──┼─► watcher task ──► ChainEvent, in order, through a bounded queue
+//!   commands ────┘        │
+//!                         └── rpc, on blocking threads, over a connection of its own
+//! ```
+//!
+//! [`Chain::connect`] checks bitcoind; set the watches that are known, then [`Chain::follow`].
+//! bitcoind may go away at any time after that: `Down`, retries, `Up`, catch-up.
+
+pub mod broadcast;
+pub mod fees;
+pub mod follow;
+pub mod rpc;
+pub mod spends;
+pub mod watcher;
+pub mod zmq;
+
+pub use broadcast::BroadcastError;
+pub use fees::Target;
+pub use follow::BlockRef;
+pub use rpc::{MempoolVerdict, RpcAuth, RpcError, Unspent};
+pub use spends::{Confirmed, Found, Spent};
+
+use bitcoin::{Block, BlockHash, Network, OutPoint, Transaction, Txid};
+use follow::BlockSource;
+use fulmen_channel::amount::{FeeratePerKw, Height};
+use rpc::{chain_name, ChainInfo, Rpc};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use watcher::{Command, Node, Rules, Turn, Watcher};
+use zmq::{Listener, Notice};
+
+/// Where bitcoind is and how we use it.
+#[derive(Clone)]
+pub struct ChainConfig {
+    /// The network that bitcoind must be on.
+    pub network: Network,
+    /// `address:port` of its RPC.
+    pub rpc_host: String,
+    /// How we identify ourselves.
+    pub rpc_auth: RpcAuth,
+    /// How long one RPC call may take.
+    pub rpc_timeout: Duration,
+    /// ZMQ endpoint of `rawblock` or `hashblock`, as `tcp://127.0.0.1:28332`.
+    pub zmq_block: Option<String>,
+    /// ZMQ endpoint of `rawtx`; without it the mempool is polled.
+    pub zmq_tx: Option<String>,
+    /// How often we look for ourselves, whatever ZMQ says.
+    pub poll: Duration,
+    /// Confirmations after which a broadcast counts as settled.
+    pub deep: u32,
+}
+
+impl ChainConfig {
+    /// The usual settings, without ZMQ.
+    pub fn new(network: Network, rpc_host: &str, rpc_auth: RpcAuth) -> ChainConfig {
+        ChainConfig {
+            network,
+            rpc_host: rpc_host.into(),
+            rpc_auth,
+            rpc_timeout: Duration::from_secs(30),
+            zmq_block: None,
+            zmq_tx: None,
+            poll: Duration::from_secs(5),
+            deep: 6,
+        }
+    }
+}
+
+/// What happened on chain, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChainEvent {
+    /// A block is the new tip. On a fresh start the first one is bitcoind's best block.
+    Connected {
+        /// The block.
+        at: BlockRef,
+        /// All of it.
+        block: Arc<Block>,
+        /// What it holds of what is watched.
+        found: Found,
+        /// Broadcasts that are settled now: their rows may go.
+        settled: Vec<Txid>,
+    },
+    /// The tip is no longer in the chain: what it confirmed is unconfirmed again.
+    Disconnected {
+        /// The block.
+        at: BlockRef,
+    },
+    /// A watch was set late; these are in blocks delivered before, and still in the chain.
+    Found(Found),
+    /// A transaction is or was in the mempool; the same may come more than once.
+    Mempool(Transaction),
+    /// bitcoind does not answer; we keep trying.
+    Down {
+        /// In plain words.
+        why: String,
+    },
+    /// bitcoind answers again.
+    Up,
+    /// The chain cannot be followed any further, and no more events come.
+    Stopped {
+        /// In plain words, with what to do.
+        why: String,
+    },
+}
+
+/// Why the chain cannot be used at start.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// bitcoind does not answer as it should.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// bitcoind is on another network.
+    #[error("{0}")]
+    WrongNetwork(String),
+    /// A ZMQ endpoint is not usable.
+    #[error(
+        "cannot subscribe to bitcoind's ZMQ at {endpoints}: {why}; an endpoint looks like \
+         tcp://127.0.0.1:28332"
+    )]
+    Zmq {
+        /// What was given.
+        endpoints: String,
+        /// What ZMQ said.
+        why: String,
+    },
+    /// [`Chain::follow`] was called before.
+    #[error("the chain is being followed already")]
+    Following,
+}
+
+fn wrong_network(wanted: &str, is: &str) -> String {
+    format!(
+        "bitcoind is on the network {is}, but we are set to {wanted}; start one of them with the \
+         other's network"
+    )
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Status {
+    tip: BlockRef,
+    best_height: Height,
+    synced: bool,
+    up: bool,
+}
+
+/// A handle to the chain; clones are the same chain.
+#[derive(Clone)]
+pub struct Chain {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ChainConfig,
+    rpc: Rpc,
+    commands: mpsc::UnboundedSender<Command>,
+    waiting_commands: Mutex<Option<mpsc::UnboundedReceiver<Command>>>,
+    status: watch::Sender<Status>,
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Chain {
+    /// Checks that bitcoind answers, lets us in and is on our network. While it is starting
+    /// (code -28) this waits; anything else is an error at once.
+    pub async fn connect(config: ChainConfig) -> Result<Chain, ChainError> {
+        let rpc = Rpc::new(&config.rpc_host, config.rpc_auth.clone(), config.rpc_timeout);
+        let info = loop {
+            match rpc.run(Rpc::chain_info).await {
+                Err(RpcError::WarmingUp(why)) => {
+                    tracing::info!("waiting for bitcoind: {why}");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                answer => break answer?,
+            }
+        };
+        let wanted = chain_name(config.network);
+        if info.chain != wanted {
+            return Err(ChainError::WrongNetwork(wrong_network(wanted, &info.chain)));
+        }
+        let tip = BlockRef { height: Height::new(info.blocks), hash: info.bestblockhash };
+        let best_height = Height::new(info.headers.max(info.blocks));
+        let (commands, waiting) = mpsc::unbounded_channel();
+        let inner = Inner {
+            config,
+            rpc,
+            commands,
+            waiting_commands: Mutex::new(Some(waiting)),
+            status: watch::Sender::new(Status { tip, best_height, synced: false, up: true }),
+            stop: watch::Sender::new(false),
+            task: Mutex::new(None),
+        };
+        Ok(Chain { inner: Arc::new(inner) })
+    }
+
+    /// Starts the events. `recent` are the last blocks processed, newest last and without gaps
+    /// (none on a fresh start); `broadcasts` the transactions of `Table::Broadcast`. Must be
+    /// called once, within a tokio runtime.
+    pub fn follow(
+        &self,
+        recent: Vec<BlockRef>,
+        broadcasts: Vec<Transaction>,
+        events: mpsc::Sender<ChainEvent>,
+    ) -> Result<(), ChainError> {
+        let inner = &self.inner;
+        let config = &inner.config;
+        let commands = lock(&inner.waiting_commands).take().ok_or(ChainError::Following)?;
+        let (to_task, notices) = mpsc::channel(10_000);
+        let (block, tx) = (config.zmq_block.as_deref(), config.zmq_tx.as_deref());
+        let listener = Listener::start(block, tx, to_task).map_err(|why| ChainError::Zmq {
+            endpoints: [block, tx].into_iter().flatten().collect::<Vec<_>>().join(" and "),
+            why: why.to_string(),
+        })?;
+        if let Some(tip) = recent.last() {
+            inner.status.send_modify(|status| status.tip = *tip);
+        }
+        let rules = Rules {
+            chain: chain_name(config.network).into(),
+            deep: config.deep,
+            poll_mempool: config.zmq_tx.is_none(),
+        };
+        let task = Task {
+            node: inner.rpc.another(),
+            watcher: Some(Watcher::new(rules, recent, broadcasts)),
+            commands,
+            notices,
+            events,
+            status: inner.status.clone(),
+            poll: config.poll,
+        };
+        let mut stop = inner.stop.subscribe();
+        *lock(&inner.task) = Some(tokio::spawn(async move {
+            tokio::select! {
+                () = task.run() => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            // Ends the ZMQ thread, which may take a moment.
+            let _ = tokio::task::spawn_blocking(move || drop(listener)).await;
+        }));
+        Ok(())
+    }
+
+    /// Watches for a spend of `outpoint`, in new blocks and in those from `since` on. On a restart
+    /// give the height after the last processed block for what was watched before.
+    pub fn watch_spend(&self, outpoint: OutPoint, since: Height) {
+        self.command(Command::WatchSpend(outpoint, since));
+    }
+    /// Watches for a confirmation of `txid`, as [`Chain::watch_spend`] does.
+    pub fn watch_tx(&self, txid: Txid, since: Height) {
+        self.command(Command::WatchTx(txid, since));
+    }
+    /// Watches no longer for a spend.
+    pub fn unwatch_spend(&self, outpoint: OutPoint) {
+        self.command(Command::UnwatchSpend(outpoint));
+    }
+    /// Watches no longer for a confirmation.
+    pub fn unwatch_tx(&self, txid: Txid) {
+        self.command(Command::UnwatchTx(txid));
+    }
+
+    /// Sends `tx`, and again at each block until it is settled or abandoned, whatever this call
+    /// answers. Write its row of `Table::Broadcast` first. "Already known" is success.
+    pub async fn broadcast(&self, tx: Transaction) -> Result<(), BroadcastError> {
+        self.command(Command::Broadcast(tx.clone()));
+        broadcast::outcome(self.inner.rpc.run(move |rpc| rpc.send(&tx)).await)
+    }
+    /// Stops sending a transaction that will never confirm.
+    pub fn abandon(&self, txid: Txid) {
+        self.command(Command::Abandon(txid));
+    }
+
+    /// The last block that was delivered; before that, the last that was processed, or
+    /// bitcoind's best.
+    pub fn tip(&self) -> BlockRef {
+        self.inner.status.borrow().tip
+    }
+    /// The best header that bitcoind knows.
+    pub fn best_height(&self) -> Height {
+        self.inner.status.borrow().best_height
+    }
+    /// bitcoind is up and has caught up with its network, and all its blocks are delivered.
+    pub fn synced(&self) -> bool {
+        self.inner.status.borrow().synced
+    }
+    /// Waits until [`Chain::synced`].
+    pub async fn wait_synced(&self) {
+        // The sender lives as long as we do.
+        let _ = self.inner.status.subscribe().wait_for(|status| status.synced).await;
+    }
+    /// bitcoind answered when last asked.
+    pub fn up(&self) -> bool {
+        self.inner.status.borrow().up
+    }
+
+    /// The feerate for a transaction that should confirm by `target`; never fails: without an
+    /// answer it is a fallback, at least 253 sat/kw.
+    pub async fn feerate(&self, target: Target) -> FeeratePerKw {
+        let ask = move |rpc: &Rpc| Ok((rpc.estimate(target.blocks())?, rpc.mempool_info()?.min));
+        let (estimate, min) = self.inner.rpc.run(ask).await.unwrap_or((None, FeeratePerKw::FLOOR));
+        fees::feerate(target, estimate, min)
+    }
+    /// The feerate that commitments with anchors should have now.
+    pub async fn anchors_feerate(&self) -> FeeratePerKw {
+        let min = self.inner.rpc.run(|rpc| Ok(rpc.mempool_info()?.min)).await;
+        fees::anchors_feerate(min.unwrap_or(FeeratePerKw::FLOOR))
+    }
+
+    /// The output if it is unspent in the chain; with `mempool`, unconfirmed outputs and spends
+    /// count too.
+    pub async fn output_unspent(
+        &self,
+        outpoint: OutPoint,
+        mempool: bool,
+    ) -> Result<Option<Unspent>, RpcError> {
+        self.inner.rpc.run(move |rpc| rpc.unspent(outpoint, mempool)).await
+    }
+    /// Whether the mempool would take `tx` now.
+    pub async fn test_accept(&self, tx: Transaction) -> Result<MempoolVerdict, RpcError> {
+        self.inner.rpc.run(move |rpc| rpc.test_accept(&tx)).await
+    }
+    /// Whether `txid` is in the mempool.
+    pub async fn in_mempool(&self, txid: Txid) -> Result<bool, RpcError> {
+        self.inner.rpc.run(move |rpc| rpc.in_mempool(txid)).await
+    }
+    /// The active chain's block at `height`, if there is one.
+    pub async fn block_at(&self, height: Height) -> Result<Option<Block>, RpcError> {
+        let ask = move |rpc: &Rpc| rpc.block_hash(height)?.map(|hash| rpc.block(hash)).transpose();
+        self.inner.rpc.run(ask).await
+    }
+
+    /// Ends the events. Does not wait for bitcoind or for whoever reads the events.
+    pub async fn stop(&self) {
+        self.inner.stop.send_replace(true);
+        let task = lock(&self.inner.task).take();
+        if let Some(task) = task {
+            // A panic in the task was reported when it happened.
+            let _ = task.await;
+        }
+    }
+
+    fn command(&self, command: Command) {
+        // Fails only when the task is over, and then nothing is watched any more.
+        let _ = self.inner.commands.send(command);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Task {
+    node: Rpc,
+    /// Away while a turn runs on a blocking thread.
+    watcher: Option<Watcher>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    notices: mpsc::Receiver<Notice>,
+    events: mpsc::Sender<ChainEvent>,
+    status: watch::Sender<Status>,
+    poll: Duration,
+}
+
+/// How soon we try again when bitcoind is away.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Task {
+    async fn run(mut self) {
+        while let Some(mut watcher) = self.watcher.take() {
+            while let Ok(command) = self.commands.try_recv() {
+                watcher.command(command);
+            }
+            let node = self.node.clone();
+            let turn = tokio::task::spawn_blocking(move || {
+                let turn = watcher.turn(&node);
+                (watcher, turn)
+            });
+            let Ok((mut watcher, Turn { events, idle, over })) = turn.await else {
+                tracing::error!("the chain watcher failed; its panic is above");
+                return;
+            };
+            for event in events {
+                if self.events.send(event).await.is_err() {
+                    return;
+                }
+            }
+            self.publish(&watcher);
+            if over || (idle && self.pause(&mut watcher).await.is_none()) {
+                return;
+            }
+            self.watcher = Some(watcher);
+        }
+    }
+
+    fn publish(&self, watcher: &Watcher) {
+        self.status.send_modify(|status| {
+            status.tip = watcher.tip().unwrap_or(status.tip);
+            status.best_height = watcher.best_height();
+            status.synced = watcher.synced();
+            status.up = watcher.up();
+        });
+    }
+
+    /// Waits for a reason to look again; hands on transactions meanwhile. Nothing when nobody
+    /// listens any more.
+    async fn pause(&mut self, watcher: &mut Watcher) -> Option<()> {
+        let wait = if watcher.up() { self.poll } else { RETRY.min(self.poll) };
+        let deadline = tokio::time::Instant::now().checked_add(wait)?;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return Some(()),
+                () = self.events.closed() => return None,
+                Some(command) = self.commands.recv() => {
+                    watcher.command(command);
+                    return Some(());
+                }
+                Some(notice) = self.notices.recv() => match notice {
+                    Notice::Block => return Some(()),
+                    Notice::Lost => {
+                        watcher.command(Command::LookAtMempool);
+                        return Some(());
+                    }
+                    Notice::Transaction(tx) => {
+                        self.events.send(ChainEvent::Mempool(tx)).await.ok()?;
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl BlockSource for Rpc {
+    type Error = RpcError;
+    fn best(&self) -> Result<BlockRef, RpcError> {
+        let info = self.chain_info()?;
+        Ok(BlockRef { height: Height::new(info.blocks), hash: info.bestblockhash })
+    }
+    fn hash_at(&self, height: Height) -> Result<Option<BlockHash>, RpcError> {
+        self.block_hash(height)
+    }
+    fn parent(&self, hash: BlockHash) -> Result<Option<BlockHash>, RpcError> {
+        Rpc::parent(self, hash)
+    }
+    fn block(&self, hash: BlockHash) -> Result<Block, RpcError> {
+        Rpc::block(self, hash)
+    }
+}
+
+impl Node for Rpc {
+    fn info(&self) -> Result<ChainInfo, RpcError> {
+        self.chain_info()
+    }
+    fn send(&self, tx: &Transaction) -> Result<(), BroadcastError> {
+        broadcast::outcome(Rpc::send(self, tx))
+    }
+    fn is_unspent(&self, outpoint: OutPoint) -> Result<bool, RpcError> {
+        Ok(self.unspent(outpoint, false)?.is_some())
+    }
+    fn mempool(&self) -> Result<Vec<Txid>, RpcError> {
+        Rpc::mempool(self)
+    }
+    fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, RpcError> {
+        Rpc::transaction(self, txid)
+    }
+}

@@ -1,0 +1,412 @@
+//! bitcoind's JSON-RPC: the few calls that the daemon needs, with errors in plain words.
+//!
+//! Calls block; [`Rpc::run`] moves one to a blocking thread. Answers are read into small types of
+//! our own, so that a field that a newer bitcoind adds or reshapes does not matter to us.
+
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
+use bitcoincore_rpc::jsonrpc::{self, http::simple_http};
+use bitcoincore_rpc::{Auth, Client, RpcApi};
+use fulmen_channel::amount::{FeeratePerKw, Height};
+use serde::{de::DeserializeOwned, Deserialize};
+use serde_json::{json, Value};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How we prove to bitcoind that we may use its RPC.
+#[derive(Clone)]
+pub enum RpcAuth {
+    /// `--bitcoind.rpcuser` and `--bitcoind.rpcpass`.
+    UserPass {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// bitcoind's `.cookie`, read again when bitcoind has restarted.
+    Cookie(PathBuf),
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RpcError {
+    /// No answer at all.
+    #[error("cannot reach bitcoind at {host}: {why}; is it running, and is that its RPC address?")]
+    Unreachable {
+        /// The address that was tried.
+        host: String,
+        /// What the operating system said.
+        why: String,
+    },
+    /// HTTP 401.
+    #[error(
+        "bitcoind at {host} refuses our RPC credentials; check --bitcoind.rpcuser and \
+         --bitcoind.rpcpass, or the cookie file"
+    )]
+    Credentials {
+        /// The address that was tried.
+        host: String,
+    },
+    /// The cookie file cannot be read.
+    #[error("cannot read bitcoind's cookie file {path}: {why}")]
+    Cookie {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        why: String,
+    },
+    /// Code -28: bitcoind is loading or verifying blocks. It passes by itself.
+    #[error("bitcoind is still starting: {0}")]
+    WarmingUp(String),
+    /// bitcoind answered with an error.
+    #[error("bitcoind's {method} failed: {message} (code {code})")]
+    Refused {
+        /// The method called.
+        method: &'static str,
+        /// bitcoind's code.
+        code: i32,
+        /// bitcoind's words.
+        message: String,
+    },
+    /// An answer that we cannot read.
+    #[error("bitcoind's answer to {method} makes no sense: {why}")]
+    Garbage {
+        /// The method called.
+        method: &'static str,
+        /// What was wrong.
+        why: String,
+    },
+}
+
+impl RpcError {
+    /// Whether trying again later may help: bitcoind is away or starting.
+    pub fn is_down(&self) -> bool {
+        !matches!(self, RpcError::Refused { .. } | RpcError::Garbage { .. })
+    }
+    /// bitcoind's code, if it answered with one.
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            RpcError::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+/// What `getblockchaininfo` says.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ChainInfo {
+    /// bitcoind's name of the network: main, test, testnet4, signet, regtest.
+    pub chain: String,
+    /// Height of the best block.
+    pub blocks: u32,
+    /// Height of the best header.
+    pub headers: u32,
+    /// The best block.
+    pub bestblockhash: BlockHash,
+    /// bitcoind is still catching up with the network.
+    pub initialblockdownload: bool,
+}
+
+/// What `getmempoolinfo` says of fees.
+#[derive(Debug, Clone, Copy)]
+pub struct MempoolInfo {
+    /// Transactions in the mempool.
+    pub size: usize,
+    /// The least feerate that enters the mempool now.
+    pub min: FeeratePerKw,
+}
+
+/// An output that is unspent as far as bitcoind sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unspent {
+    /// The output.
+    pub output: TxOut,
+    /// Its confirmations: 0 in the mempool.
+    pub confirmations: u32,
+}
+
+/// bitcoind's answer to "would this transaction enter the mempool?".
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct MempoolVerdict {
+    /// It would.
+    pub allowed: bool,
+    /// Why not.
+    #[serde(rename = "reject-reason")]
+    pub reject_reason: Option<String>,
+}
+
+/// A client of one bitcoind. Clones share one connection; calls on it wait for each other.
+#[derive(Clone)]
+pub struct Rpc {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    host: String,
+    auth: RpcAuth,
+    timeout: Duration,
+    client: Mutex<Option<Arc<Client>>>,
+}
+
+impl Rpc {
+    /// A client of the bitcoind at `host` (`address:port`); nothing is sent yet. No call lasts
+    /// longer than about twice `timeout`.
+    pub fn new(host: &str, auth: RpcAuth, timeout: Duration) -> Rpc {
+        let shared = Shared { host: host.into(), auth, timeout, client: Mutex::new(None) };
+        Rpc { shared: Arc::new(shared) }
+    }
+
+    /// A client of the same bitcoind with a connection of its own.
+    pub fn another(&self) -> Rpc {
+        let Shared { host, auth, timeout, .. } = &*self.shared;
+        Rpc::new(host, auth.clone(), *timeout)
+    }
+
+    /// Runs `call` on a blocking thread.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Rpc) -> Result<T, RpcError> + Send + 'static,
+    ) -> Result<T, RpcError> {
+        let rpc = self.clone();
+        tokio::task::spawn_blocking(move || call(&rpc)).await.unwrap_or_else(|died| {
+            Err(RpcError::Garbage { method: "a call", why: died.to_string() })
+        })
+    }
+
+    /// Where the chain stands.
+    pub fn chain_info(&self) -> Result<ChainInfo, RpcError> {
+        self.call("getblockchaininfo", &[])
+    }
+
+    /// The active chain's block at `height`, or nothing beyond the tip.
+    pub fn block_hash(&self, height: Height) -> Result<Option<BlockHash>, RpcError> {
+        const OUT_OF_RANGE: i32 = -8;
+        none_if(OUT_OF_RANGE, self.call("getblockhash", &[json!(height.number())]))
+    }
+
+    /// The block before `hash`, or nothing if bitcoind does not know `hash` or it is the first.
+    pub fn parent(&self, hash: BlockHash) -> Result<Option<BlockHash>, RpcError> {
+        #[derive(Deserialize)]
+        struct Header {
+            previousblockhash: Option<BlockHash>,
+        }
+        let header = self.call::<Header>("getblockheader", &[json!(hash), json!(true)]);
+        Ok(none_if(NOT_FOUND, header)?.and_then(|header| header.previousblockhash))
+    }
+
+    /// A whole block, from the active chain or not.
+    pub fn block(&self, hash: BlockHash) -> Result<Block, RpcError> {
+        let hex: String = self.call("getblock", &[json!(hash), json!(0)])?;
+        parse("getblock", &hex)
+    }
+
+    /// Hands a transaction to the mempool and the network.
+    pub fn send(&self, tx: &Transaction) -> Result<Txid, RpcError> {
+        // The 0 lifts bitcoind's guard against high feerates: a claim near its deadline may pay.
+        self.call("sendrawtransaction", &[json!(serialize_hex(tx)), json!(0)])
+    }
+
+    /// Whether the mempool would take `tx` now.
+    pub fn test_accept(&self, tx: &Transaction) -> Result<MempoolVerdict, RpcError> {
+        let method = "testmempoolaccept";
+        let args = [json!([serialize_hex(tx)]), json!(0)];
+        let verdicts: Vec<MempoolVerdict> = self.call(method, &args)?;
+        let none = || RpcError::Garbage { method, why: "no verdict".into() };
+        verdicts.into_iter().next().ok_or_else(none)
+    }
+
+    /// Size and minimum feerate of the mempool.
+    pub fn mempool_info(&self) -> Result<MempoolInfo, RpcError> {
+        #[derive(Deserialize)]
+        struct Info {
+            size: usize,
+            mempoolminfee: f64,
+            minrelaytxfee: f64,
+        }
+        let info: Info = self.call("getmempoolinfo", &[])?;
+        let min = btc_per_kvb(info.mempoolminfee.max(info.minrelaytxfee));
+        Ok(MempoolInfo { size: info.size, min })
+    }
+
+    /// Every transaction of the mempool.
+    pub fn mempool(&self) -> Result<Vec<Txid>, RpcError> {
+        self.call("getrawmempool", &[])
+    }
+
+    /// A transaction of the mempool (or of the chain, where bitcoind has a txindex).
+    pub fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, RpcError> {
+        let method = "getrawtransaction";
+        let hex: Option<String> = none_if(NOT_FOUND, self.call(method, &[json!(txid)]))?;
+        hex.map(|hex| parse(method, &hex)).transpose()
+    }
+
+    /// Whether `txid` is in the mempool.
+    pub fn in_mempool(&self, txid: Txid) -> Result<bool, RpcError> {
+        let entry = self.call::<Value>("getmempoolentry", &[json!(txid)]);
+        Ok(none_if(NOT_FOUND, entry)?.is_some())
+    }
+
+    /// The estimate for confirmation within `blocks`; nothing while bitcoind has too little data.
+    pub fn estimate(&self, blocks: u16) -> Result<Option<FeeratePerKw>, RpcError> {
+        #[derive(Deserialize)]
+        struct Estimate {
+            feerate: Option<f64>,
+        }
+        let estimate: Estimate = self.call("estimatesmartfee", &[json!(blocks)])?;
+        Ok(estimate.feerate.map(btc_per_kvb))
+    }
+
+    /// The output, if unspent; with `mempool`, unconfirmed outputs and spends count too.
+    pub fn unspent(&self, out: OutPoint, mempool: bool) -> Result<Option<Unspent>, RpcError> {
+        #[derive(Deserialize)]
+        struct Script {
+            hex: ScriptBuf,
+        }
+        #[derive(Deserialize)]
+        struct Found {
+            confirmations: u32,
+            #[serde(with = "bitcoin::amount::serde::as_btc")]
+            value: bitcoin::Amount,
+            #[serde(rename = "scriptPubKey")]
+            script_pubkey: Script,
+        }
+        let args = [json!(out.txid), json!(out.vout), json!(mempool)];
+        let found: Option<Found> = self.call("gettxout", &args)?;
+        Ok(found.map(|found| Unspent {
+            output: TxOut { value: found.value, script_pubkey: found.script_pubkey.hex },
+            confirmations: found.confirmations,
+        }))
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        args: &[Value],
+    ) -> Result<T, RpcError> {
+        let answer = self.client()?.call(method, args).map_err(|e| self.explain(method, e));
+        let cookie = matches!(self.shared.auth, RpcAuth::Cookie(_));
+        match answer {
+            // bitcoind writes a new cookie at each start, so a refusal may only mean it restarted.
+            Err(RpcError::Credentials { .. }) if cookie => {
+                self.forget_client();
+                let again = self.client()?.call(method, args);
+                again.map_err(|e| self.explain(method, e))
+            }
+            answer => answer,
+        }
+    }
+
+    fn client(&self) -> Result<Arc<Client>, RpcError> {
+        let mut slot = self.shared.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*slot {
+            return Ok(client.clone());
+        }
+        let host = &self.shared.host;
+        let auth = match &self.shared.auth {
+            RpcAuth::UserPass { user, password } => Auth::UserPass(user.clone(), password.clone()),
+            RpcAuth::Cookie(path) => Auth::CookieFile(path.clone()),
+        };
+        let (user, password) = auth.get_user_pass().map_err(|e| self.cookie_error(&e))?;
+        let transport = simple_http::Builder::new()
+            .url(&format!("http://{host}"))
+            .map_err(|e| RpcError::Unreachable { host: host.clone(), why: e.to_string() })?
+            .timeout(self.shared.timeout)
+            .auth(user.unwrap_or_default(), password)
+            .build();
+        let client = Client::from_jsonrpc(jsonrpc::Client::with_transport(transport));
+        Ok(slot.insert(Arc::new(client)).clone())
+    }
+
+    fn forget_client(&self) {
+        *self.shared.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn cookie_error(&self, why: &bitcoincore_rpc::Error) -> RpcError {
+        let path = match &self.shared.auth {
+            RpcAuth::Cookie(path) => path.display().to_string(),
+            RpcAuth::UserPass { .. } => String::new(),
+        };
+        RpcError::Cookie { path, why: why.to_string() }
+    }
+
+    fn explain(&self, method: &'static str, error: bitcoincore_rpc::Error) -> RpcError {
+        const WARMING_UP: i32 = -28;
+        use jsonrpc::Error::{Rpc as Answer, Transport};
+        let host = self.shared.host.clone();
+        match error {
+            bitcoincore_rpc::Error::JsonRpc(Answer(e)) if e.code == WARMING_UP => {
+                RpcError::WarmingUp(e.message)
+            }
+            bitcoincore_rpc::Error::JsonRpc(Answer(e)) => {
+                RpcError::Refused { method, code: e.code, message: e.message }
+            }
+            bitcoincore_rpc::Error::JsonRpc(Transport(e)) => {
+                match e.downcast_ref::<simple_http::Error>() {
+                    Some(simple_http::Error::HttpErrorCode(401 | 403)) => {
+                        RpcError::Credentials { host }
+                    }
+                    Some(simple_http::Error::SocketError(io)) => {
+                        RpcError::Unreachable { host, why: io.to_string() }
+                    }
+                    _ => RpcError::Unreachable { host, why: e.to_string() },
+                }
+            }
+            other => RpcError::Garbage { method, why: other.to_string() },
+        }
+    }
+}
+
+/// bitcoind's "no such block, transaction or entry".
+const NOT_FOUND: i32 = -5;
+
+/// The name that bitcoind's `getblockchaininfo` gives a network.
+pub fn chain_name(network: Network) -> &'static str {
+    network.to_core_arg()
+}
+
+fn none_if<T>(code: i32, answer: Result<T, RpcError>) -> Result<Option<T>, RpcError> {
+    match answer {
+        Err(e) if e.code() == Some(code) => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+fn parse<T: bitcoin::consensus::Decodable>(method: &'static str, hex: &str) -> Result<T, RpcError> {
+    deserialize_hex(hex).map_err(|e| RpcError::Garbage { method, why: e.to_string() })
+}
+
+/// bitcoind names feerates in BTC per 1000 vbytes; a vbyte is 4 units of weight. Rounded up.
+fn btc_per_kvb(rate: f64) -> FeeratePerKw {
+    let per_kw = (rate * 100_000_000.0).round() / 4.0;
+    // A float that is out of range saturates, and NaN becomes 0.
+    FeeratePerKw::new(per_kw.ceil() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn feerates_are_converted_and_rounded_up() {
+        for (btc, per_kw) in [(0.00001, 250), (0.00001001, 251), (0.0, 0), (f64::NAN, 0)] {
+            assert_eq!(btc_per_kvb(btc).per_kw(), per_kw, "{btc}");
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_says_what_to_check() {
+        let auth = RpcAuth::UserPass { user: "u".into(), password: "p".into() };
+        // Port 1 of the loopback: nobody listens there.
+        let error = Rpc::new("127.0.0.1:1", auth, Duration::from_secs(1)).chain_info().unwrap_err();
+        assert!(error.is_down());
+        assert!(error.to_string().starts_with("cannot reach bitcoind at 127.0.0.1:1"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_cookie_is_named() {
+        let rpc = Rpc::new("127.0.0.1:1", RpcAuth::Cookie("/no/.cookie".into()), Duration::ZERO);
+        let error = rpc.chain_info().unwrap_err().to_string();
+        assert!(error.starts_with("cannot read bitcoind's cookie file /no/.cookie"), "{error}");
+    }
+}
