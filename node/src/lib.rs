@@ -3,4 +3,5 @@
 pub mod chain;
 pub mod files;
 pub mod keys;
+pub mod onion;
 pub mod store;
