@@ -13,7 +13,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 
 use super::weight::dust_threshold;
-use super::{funding, sighash};
+use super::{funding, sighash, weight};
 use crate::amount::{Msat, Sat};
 use crate::params::Side;
 
@@ -143,14 +143,14 @@ impl ClosingTx {
 
 /// The weight of a closing transaction with these output scripts, with the longest signatures.
 pub fn closing_weight<'a>(scripts: impl IntoIterator<Item = &'a ScriptBuf>) -> u64 {
-    const WITHOUT_OUTPUTS: u64 = 4 * (4 + 1 + 41 + 1 + 4) + super::weight::SEGWIT_HEADER;
-    const FUNDING_SCRIPT: u64 = 71;
-    let signature = super::weight::SIGNATURE;
-    let witness = super::weight::witness([0, signature, signature, FUNDING_SCRIPT]);
-    scripts.into_iter().fold(WITHOUT_OUTPUTS.saturating_add(witness), |sum, script| {
-        let output = TxOut { value: bitcoin::Amount::ZERO, script_pubkey: script.clone() };
-        sum.saturating_add(output.weight().to_wu())
-    })
+    const WITHOUT_OUTPUTS: u64 = 4 * (4 + 1 + 1 + 4) + weight::INPUT + weight::SEGWIT_HEADER;
+    scripts.into_iter().fold(
+        WITHOUT_OUTPUTS.saturating_add(weight::funding_witness()),
+        |sum, script| {
+            let output = TxOut { value: bitcoin::Amount::ZERO, script_pubkey: script.clone() };
+            sum.saturating_add(output.weight().to_wu())
+        },
+    )
 }
 
 fn value_of(spec: &ClosingSpec, side: Side, share: &Share) -> Result<Sat, ClosingError> {

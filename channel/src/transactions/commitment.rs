@@ -20,7 +20,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use serde::{Deserialize, Serialize};
 
-use super::{funding, htlc_success, htlc_timeout, sighash};
+use super::{funding, htlc_success, htlc_timeout, sighash, weight};
 use crate::amount::{FeeratePerKw, Height, Msat, Sat};
 use crate::params::{CommitmentFormat, Side};
 use crate::payment::PaymentHash;
@@ -292,6 +292,12 @@ impl CommitmentTx {
         tx
     }
 
+    /// The weight it has once signed, with the longest signatures.
+    pub fn weight(&self) -> u64 {
+        let witness = weight::SEGWIT_HEADER.saturating_add(weight::funding_witness());
+        self.tx.weight().to_wu().saturating_add(witness)
+    }
+
     fn place(&mut self, place: u32, output: Output) {
         match output.owner {
             Owner::ToLocal => self.to_local = Some(place),
@@ -376,7 +382,7 @@ fn own_outputs(
     let mut anchor = |has_balance: bool, key: &PublicKey, owner| {
         if context.format == CommitmentFormat::Anchors && (has_balance || has_htlcs) {
             let script_pubkey = script::anchor::witness_script(key).to_p2wsh();
-            outputs.push(Output { value: super::weight::ANCHOR, script_pubkey, owner });
+            outputs.push(Output { value: weight::ANCHOR, script_pubkey, owner });
         }
     };
     let (to_local, to_remote) = (balances.to_local.is_some(), balances.to_remote.is_some());

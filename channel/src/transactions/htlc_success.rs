@@ -37,3 +37,9 @@ pub fn witness(
 ) -> Witness {
     second_stage::witness(format, countersigner, broadcaster, &preimage.0, script)
 }
+
+/// Weight of the input with its witness, with the longest signatures; what remains is one P2WSH
+/// output and, with anchors, whatever pays the fee.
+pub fn input_weight(script: &Script) -> u64 {
+    second_stage::input_weight(32, script)
+}

@@ -1,14 +1,15 @@
 //! What HT and HE have in common: one input, one output, the broadcaster's delay once more.
 
 use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::ecdsa::Signature;
+use bitcoin::sighash::EcdsaSighashType;
 use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 
+use super::sighash::{countersigner_htlc_type, witness_element};
+use super::weight::{self, SIGNATURE};
 use crate::amount::Sat;
 use crate::params::CommitmentFormat;
-use crate::transactions::sighash::{countersigner_htlc_type, witness_element};
-use bitcoin::secp256k1::ecdsa::Signature;
-use bitcoin::sighash::EcdsaSighashType;
 
 /// Spends the HTLC output into `value` for `revocable`, the P2WSH of to_local's script.
 pub(super) fn build(
@@ -54,4 +55,10 @@ pub(super) fn witness(
     witness.push(preimage);
     witness.push(script);
     witness
+}
+
+/// Weight of the input with its witness, with the longest signatures.
+pub(super) fn input_weight(preimage: u64, script: &Script) -> u64 {
+    let witness = weight::witness([0, SIGNATURE, SIGNATURE, preimage, script.len() as u64]);
+    witness.saturating_add(weight::INPUT)
 }

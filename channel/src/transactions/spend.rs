@@ -110,10 +110,9 @@ impl Spend {
 
     /// The weight of the input and its witness, with the longest signature.
     pub fn weight(&self) -> u64 {
-        const OUTPOINT_SCRIPT_LENGTH_AND_SEQUENCE: u64 = 41 * 4;
         let rest = self.rest.iter().map(|element| element.len() as u64);
         let witness = weight::witness([weight::SIGNATURE].into_iter().chain(rest));
-        witness.saturating_add(OUTPOINT_SCRIPT_LENGTH_AND_SEQUENCE)
+        witness.saturating_add(weight::INPUT)
     }
 
     /// What to sign when this is input `input` of `tx`. Nothing if `tx` has no such input.

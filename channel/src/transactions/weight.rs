@@ -19,6 +19,9 @@ pub const ANCHOR: Sat = Sat::new(330);
 /// What one more HTLC output adds to a commitment.
 pub const HTLC_OUTPUT: u64 = 172;
 
+/// An input without its witness: outpoint, length of an empty script, sequence.
+pub(crate) const INPUT: u64 = 4 * (36 + 1 + 4);
+
 /// Marker and flag of a transaction with witnesses.
 pub(crate) const SEGWIT_HEADER: u64 = 2;
 
@@ -98,6 +101,12 @@ pub fn dust_threshold(script: &Script) -> Sat {
         script if script.is_p2sh() => 540,
         _ => 546,
     })
+}
+
+/// Weight of the witness that spends F, with the longest signatures.
+pub(crate) fn funding_witness() -> u64 {
+    const SCRIPT: u64 = 71;
+    witness([0, SIGNATURE, SIGNATURE, SCRIPT])
 }
 
 /// Weight of a witness of elements so long.
