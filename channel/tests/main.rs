@@ -9,4 +9,5 @@
 mod codec;
 mod opening;
 mod support;
+mod transactions;
 mod updating;
