@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod files;
+pub mod invoices;
 pub mod keys;
 pub mod onion;
 pub mod store;

@@ -1,0 +1,3 @@
+//! Invoices: written, read, and paid.
+
+mod bolt11;
