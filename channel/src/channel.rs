@@ -11,6 +11,7 @@ use crate::outbox::Outbox;
 use crate::output::{Event, Output};
 use crate::protocol::open::{Open, Tools};
 use crate::protocol::opening::{AcceptPolicy, Accepted, OpenRequest, Proposed, Signing, ToFund};
+use crate::transactions::commitment::CommitmentTx;
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
 use std::sync::Arc;
@@ -279,6 +280,13 @@ impl Channel {
             Some(open) if open.is_usable() => open.contract.spendable(),
             _ => Msat::ZERO,
         }
+    }
+
+    /// Our latest commitment and the peer's, unsigned; none before the channel is funded.
+    pub fn commitments(&self) -> (Option<CommitmentTx>, Option<CommitmentTx>) {
+        let contract = self.funded().map(|open| &open.contract);
+        let local = contract.map(|contract| contract.local_draft(self.signer.as_ref()).tx);
+        (local, contract.map(|contract| contract.remote_draft().tx))
     }
 
     /// Signs with our key in F: for the channel's announcement (BOLT 7).

@@ -53,6 +53,8 @@ pub struct Persist {
 pub struct Resolved {
     /// Its id.
     pub id: u64,
+    /// What it was worth.
+    pub amount: Msat,
     /// What it was locked to.
     pub payment_hash: PaymentHash,
     /// How it ended.

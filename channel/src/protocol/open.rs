@@ -166,6 +166,11 @@ impl Open {
         tools.out.stage(Output::Watch { outpoint, script });
     }
 
+    /// How deep F is, as last told.
+    pub fn confirmations(&self) -> u32 {
+        self.confirmations
+    }
+
     /// The id of the channel.
     pub fn channel_id(&self) -> ChannelId {
         self.channel_id

@@ -226,8 +226,8 @@ impl Open {
     fn report(&self, settled: Vec<Settled>, tools: &mut Tools<'_>) {
         for Settled { offerer, id, htlc } in settled {
             if let (Side::Local, Some(removal)) = (offerer, htlc.removal) {
-                let (payment_hash, memo) = (htlc.payment_hash, htlc.memo);
-                tools.out.resolve(Resolved { id, payment_hash, removal, memo });
+                let Htlc { amount, payment_hash, memo, .. } = htlc;
+                tools.out.resolve(Resolved { id, amount, payment_hash, removal, memo });
             }
         }
     }
