@@ -1,5 +1,6 @@
 //! Stories about the parts of the daemon.
 
+mod chain;
 mod invoices;
 mod keys;
 mod onion;
