@@ -48,7 +48,7 @@ pub struct Persist {
     pub resolved: Vec<Resolved>,
 }
 
-/// An HTLC of ours that is off both commitments for good.
+/// An HTLC of ours that is off both commitments for good, or never got onto them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// Its id.
@@ -57,7 +57,7 @@ pub struct Resolved {
     pub amount: Msat,
     /// What it was locked to.
     pub payment_hash: PaymentHash,
-    /// How it ended.
+    /// How it ended. `Failed` with an empty reason: it never left, and its id is free again.
     pub removal: Removal,
     /// What the node wanted to find again with it.
     pub memo: Vec<u8>,
@@ -87,7 +87,7 @@ pub enum Spend {
     Mutual,
     /// We, by our commitment.
     Local,
-    /// The peer, by its latest commitment, or the next we signed.
+    /// The peer, by its latest commitment, or the one before that it has not revoked yet.
     Remote,
     /// The peer, by one it had revoked, or a transaction we do not know.
     Other,

@@ -61,6 +61,13 @@ pub struct Content {
     pub htlcs: Vec<(Side, u64, Htlc)>,
 }
 
+impl Content {
+    /// Offerer and amount of each HTLC.
+    pub fn amounts(&self) -> impl Iterator<Item = (Side, Msat)> + '_ {
+        self.htlcs.iter().map(|(by, _, htlc)| (*by, htlc.amount))
+    }
+}
+
 impl Commitments {
     /// The content of `holder`'s commitment.
     pub fn content(&self, holder: Side, view: View) -> Content {

@@ -155,6 +155,42 @@ impl Commitments {
         Ok(())
     }
 
+    /// Takes back all offers that nobody has heard of yet.
+    pub fn withdraw_offers(&mut self) -> Vec<Settled> {
+        std::iter::from_fn(|| self.withdraw_last_offer()).collect()
+    }
+
+    /// As funder, takes back a feerate and offers that nobody has heard of yet and that we can no
+    /// longer pay for: the peer's HTLCs, acknowledged since, have made our commitment dearer.
+    pub fn withdraw_unaffordable(&mut self) -> Vec<Settled> {
+        let mut withdrawn = Vec::new();
+        while !self.affords_next_round() {
+            let fees = self.state.fees.len();
+            self.state.fees.retain(|fee| fee.stage != Stage::Proposed);
+            if self.state.fees.len() == fees {
+                match self.withdraw_last_offer() {
+                    Some(offer) => withdrawn.push(offer),
+                    None => break,
+                }
+            }
+        }
+        withdrawn
+    }
+
+    fn withdraw_last_offer(&mut self) -> Option<Settled> {
+        let mut offers = self
+            .htlcs
+            .iter()
+            .filter(|((by, _), htlc)| *by == Side::Local && htlc.stage == Stage::Proposed);
+        let key = *offers.next_back()?.0;
+        let (offerer, id) = key;
+        let mut htlc = self.htlcs.remove(&key)?;
+        htlc.removal = Some(Removal::Failed(Vec::new()));
+        self.onions.remove(&id);
+        self.state.next_local_id = id;
+        Some(Settled { offerer, id, htlc })
+    }
+
     /// We settle or fail an HTLC of the peer's. It goes out with our next commitment_signed.
     pub fn send_removal(&mut self, id: u64, removal: Removal) -> Result<(), Refused> {
         let htlc = self.htlcs.get_mut(&(Side::Remote, id)).ok_or(Refused::UnknownHtlc(id))?;

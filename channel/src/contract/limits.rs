@@ -3,10 +3,10 @@
 
 use super::balance::{in_flight, Content, View};
 use super::commitments::{Commitments, Offer};
-use super::htlc::{Htlc, Stage};
+use super::htlc::{Htlc, Presence, Stage};
 use crate::amount::{FeeratePerKw, Msat, Sat};
 use crate::error::{Refused, Violation};
-use crate::params::Side;
+use crate::params::{CommitmentFormat, Side};
 use crate::transactions::commitment::{anchors_cost, commitment_fee, is_trimmed};
 
 /// `cltv_expiry` from here on would be a time, not a height (BOLT 2, update_add_htlc).
@@ -50,9 +50,9 @@ impl Commitments {
             return Err(Refused::InsufficientBalance { amount: offer.amount, spendable });
         }
         if self.params.funder == Side::Remote {
-            let needed = self.fee_and_anchors(&next, next.feerate, 1);
-            let needed = needed.saturating_add(self.reserve_of(Side::Remote));
-            if next.balances.remote < needed {
+            let with_it = self.most_untrimmed(next.feerate, Some((Side::Local, offer.amount)));
+            let needed = self.cost(next.feerate, with_it);
+            if next.balances.remote < needed.saturating_add(self.reserve_of(Side::Remote)) {
                 return Err(Refused::FunderCannotPay);
             }
         }
@@ -75,7 +75,10 @@ impl Commitments {
     pub fn receivable(&self) -> Msat {
         let next = self.content(Side::Local, View::Next);
         let fee = match self.params.funder {
-            Side::Remote => self.fee_and_anchors(&next, next.feerate, 1),
+            Side::Remote => {
+                let htlcs = self.untrimmed(Side::Local, next.feerate, next.amounts());
+                self.cost(next.feerate, htlcs.saturating_add(1))
+            }
             Side::Local => Msat::ZERO,
         };
         next.balances.remote.saturating_sub(self.reserve_of(Side::Remote)).saturating_sub(fee)
@@ -83,7 +86,10 @@ impl Commitments {
 
     fn spendable_in(&self, next: &Content) -> Msat {
         let kept = match self.params.funder {
-            Side::Local => self.fee_and_anchors(next, next.feerate.doubled(), 2),
+            Side::Local => {
+                let htlcs = self.most_untrimmed(next.feerate, None);
+                self.cost(next.feerate.doubled(), htlcs.saturating_add(2))
+            }
             Side::Remote => Msat::ZERO,
         };
         next.balances.local.saturating_sub(self.reserve_of(Side::Local)).saturating_sub(kept)
@@ -117,7 +123,9 @@ impl Commitments {
         }
         let mut needed = amount.saturating_add(self.reserve_of(Side::Remote));
         if self.params.funder == Side::Remote {
-            needed = needed.saturating_add(self.fee_and_anchors(&next, next.feerate, 1));
+            let with_it = next.amounts().chain([(Side::Remote, amount)]);
+            let htlcs = self.untrimmed(Side::Local, next.feerate, with_it);
+            needed = needed.saturating_add(self.cost(next.feerate, htlcs));
         }
         if next.balances.remote < needed {
             let what = format!("{amount} cannot be paid from {}", next.balances.remote);
@@ -132,12 +140,27 @@ impl Commitments {
             return Err(Refused::NotFunder);
         }
         let next = self.content(Side::Remote, View::Next);
-        let needed = self.fee_and_anchors(&next, feerate, 0);
+        let needed = self.cost(feerate, self.most_untrimmed(feerate, None));
         let needed = needed.saturating_add(self.reserve_of(Side::Local));
         if feerate < FeeratePerKw::FLOOR || feerate > MAX_FEERATE || next.balances.local < needed {
             return Err(Refused::BadFeerate(feerate));
         }
-        Ok(())
+        match self.dust_exposure_at(feerate) {
+            exposure if exposure > MAX_DUST_EXPOSURE.saturating_msat() => {
+                let limit = MAX_DUST_EXPOSURE.saturating_msat();
+                Err(Refused::DustExposure { exposure, limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether we, the funder, can pay for all that our next commitment_signed would cover, as the
+    /// peer will reckon when it hears of it.
+    pub(super) fn affords_next_round(&self) -> bool {
+        let next = self.content(Side::Remote, View::Next);
+        let htlcs = self.untrimmed(Side::Remote, next.feerate, next.amounts());
+        let needed = self.cost(next.feerate, htlcs).saturating_add(self.reserve_of(Side::Local));
+        self.params.funder != Side::Local || next.balances.local >= needed
     }
 
     /// Whether the peer may set this feerate (BOLT 2, update_fee, a receiving node).
@@ -149,10 +172,18 @@ impl Commitments {
             return Err(Violation::warn(FEE, format!("{feerate} is too low or too high")));
         }
         let next = self.content(Side::Local, View::Next);
-        let needed = self.fee_and_anchors(&next, feerate, 0);
+        if feerate <= next.feerate {
+            return Ok(()); // It only gets better.
+        }
+        let needed = self.cost(feerate, self.untrimmed(Side::Local, feerate, next.amounts()));
         let needed = needed.saturating_add(self.reserve_of(Side::Remote));
         if next.balances.remote < needed {
             return Err(Violation::warn(FEE, format!("the funder cannot pay {feerate}")));
+        }
+        let exposure = self.dust_exposure_at(feerate);
+        if exposure > MAX_DUST_EXPOSURE.saturating_msat() {
+            let what = format!("{feerate} would put {exposure} into trimmed HTLCs");
+            return Err(Violation::warn(FEE, what));
         }
         Ok(())
     }
@@ -167,18 +198,36 @@ impl Commitments {
     /// on either.
     fn dust_exposure_with(&self, offerer: Side, amount: Msat) -> Option<Msat> {
         let exposure = |holder: Side| {
-            let content = self.content(holder, View::Next);
-            let trimmed = |by: Side, amount: Msat| self.trims(holder, content.feerate, by, amount);
-            let sum = |sum: Msat, (by, _, htlc): &(Side, u64, Htlc)| {
-                if trimmed(*by, htlc.amount) {
-                    sum.saturating_add(htlc.amount)
-                } else {
-                    sum
-                }
-            };
-            trimmed(offerer, amount).then(|| content.htlcs.iter().fold(amount, sum))
+            let rate = self.content(holder, View::Next).feerate;
+            let exposure = || self.dust_on(holder, rate).saturating_add(amount);
+            self.trims(holder, rate, offerer, amount).then(exposure)
         };
         exposure(Side::Local).max(exposure(Side::Remote))
+    }
+
+    /// The larger dust exposure of both commitments at a new feerate. With anchors no HTLC is
+    /// trimmed for the feerate, and nothing changes.
+    fn dust_exposure_at(&self, rate: FeeratePerKw) -> Msat {
+        match self.params.format {
+            CommitmentFormat::Anchors => Msat::ZERO,
+            _ => self.dust_on(Side::Local, rate).max(self.dust_on(Side::Remote, rate)),
+        }
+    }
+
+    /// What `holder`'s commitment trims of all that is or may come to be on it.
+    fn dust_on(&self, holder: Side, rate: FeeratePerKw) -> Msat {
+        let trimmed =
+            self.live(holder).filter(|(by, amount)| self.trims(holder, rate, *by, *amount));
+        trimmed.fold(Msat::ZERO, |sum, (_, amount)| sum.saturating_add(amount))
+    }
+
+    /// Offerer and amount of every HTLC that is on `holder`'s commitment or may come to be.
+    fn live(&self, holder: Side) -> impl Iterator<Item = (Side, Msat)> + '_ {
+        let on_it = move |by: Side, htlc: &Htlc| htlc.stage.on_commitment(holder, by);
+        self.htlcs
+            .iter()
+            .filter(move |((by, _), htlc)| on_it(*by, htlc) != Presence::Removed)
+            .map(|((by, _), htlc)| (*by, htlc.amount))
     }
 
     /// Whether `holder`'s commitment has no output for an HTLC of `offerer` (BOLT 3, trimming).
@@ -192,18 +241,27 @@ impl Commitments {
         self.params.side(side.other()).channel_reserve.saturating_msat()
     }
 
-    /// The funder's costs with `more` HTLCs: the larger fee of both commitments, and both anchors.
-    fn fee_and_anchors(&self, content: &Content, rate: FeeratePerKw, more: usize) -> Msat {
+    /// What the funder pays for a commitment with so many HTLC outputs: its fee and both anchors.
+    fn cost(&self, rate: FeeratePerKw, untrimmed: usize) -> Msat {
         let format = self.params.format;
-        let untrimmed = |holder| {
-            let keeps = |(by, _, htlc): &&(Side, u64, Htlc)| {
-                !self.trims(holder, content.feerate, *by, htlc.amount)
-            };
-            content.htlcs.iter().filter(keeps).count()
-        };
-        let most = untrimmed(Side::Local).max(untrimmed(Side::Remote)).saturating_add(more);
-        let fee = commitment_fee(format, rate, most);
+        let fee = commitment_fee(format, rate, untrimmed);
         fee.saturating_add(anchors_cost(format)).saturating_msat()
+    }
+
+    /// How many of `htlcs` have an output on `holder`'s commitment.
+    fn untrimmed(
+        &self,
+        holder: Side,
+        rate: FeeratePerKw,
+        htlcs: impl Iterator<Item = (Side, Msat)>,
+    ) -> usize {
+        htlcs.filter(|(by, amount)| !self.trims(holder, rate, *by, *amount)).count()
+    }
+
+    /// The same with all that is or may come to be on either commitment, and `more`.
+    fn most_untrimmed(&self, rate: FeeratePerKw, more: Option<(Side, Msat)>) -> usize {
+        let on = |holder| self.untrimmed(holder, rate, self.live(holder).chain(more));
+        on(Side::Local).max(on(Side::Remote))
     }
 
     fn expected_remote_id(&self) -> u64 {

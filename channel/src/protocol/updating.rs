@@ -16,11 +16,12 @@ use crate::contract::commitments::Settled;
 use crate::contract::htlc::{Htlc, Removal, Stage};
 use crate::contract::sign::CommitmentSignatures;
 use crate::error::Violation;
+use crate::keys::curve::secp;
 use crate::message::{Message, UpdateFailHtlc, UpdateFailMalformedHtlc};
 use crate::output::{Event, Output, Resolved};
 use crate::params::Side;
 use crate::payment::{PaymentHash, Preimage};
-use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+use bitcoin::secp256k1::SecretKey;
 use lightning::ln::msgs;
 use lightning::util::ser::Readable;
 
@@ -99,9 +100,6 @@ impl Open {
         add: msgs::UpdateAddHTLC,
         memo: Vec<u8>,
     ) -> Result<(), Violation> {
-        if self.life.failed.is_some() {
-            return Ok(());
-        }
         self.must_be_ready()?;
         if self.life.shutdown_received.is_some() {
             let what = "an HTLC was added after shutdown";
@@ -211,7 +209,7 @@ impl Open {
         }
         let secret = SecretKey::from_slice(&revoke.per_commitment_secret)
             .map_err(|_| Violation::fail(RULE, "the secret is not a valid key"))?;
-        let point = PublicKey::from_secret_key(&Secp256k1::signing_only(), &secret);
+        let point = secret.public_key(secp());
         if Some(point) != self.contract.state.revoking_point {
             return Err(Violation::fail(RULE, "the secret is not that of the revoked commitment"));
         }
@@ -223,7 +221,7 @@ impl Open {
     }
 
     /// HTLCs of ours that are over for good travel with the change set that says so.
-    fn report(&self, settled: Vec<Settled>, tools: &mut Tools<'_>) {
+    pub(super) fn report(&self, settled: Vec<Settled>, tools: &mut Tools<'_>) {
         for Settled { offerer, id, htlc } in settled {
             if let (Side::Local, Some(removal)) = (offerer, htlc.removal) {
                 let Htlc { amount, payment_hash, memo, .. } = htlc;
@@ -254,6 +252,11 @@ impl Open {
         if !due {
             return;
         }
+        let unaffordable = self.contract.withdraw_unaffordable();
+        self.report(unaffordable, tools);
+        if !self.contract.has_changes_for(Side::Remote) {
+            return;
+        }
         self.send_updates(tools, |by, stage| match by {
             Side::Local => stage == Stage::Proposed,
             Side::Remote => stage == Stage::RemoveProposed,
@@ -264,31 +267,29 @@ impl Open {
         }
     }
 
-    /// Says the updates of ours that stand at a stage of a round, in the order of their ids.
+    /// Says the updates of ours that stand at a stage of a round. Each must be affordable when the
+    /// peer hears it: first what gives balance back, then the feerate, then what takes balance.
     pub(super) fn send_updates(
         &self,
         tools: &mut Tools<'_>,
-        of_round: impl Fn(Side, Stage) -> bool,
+        of_round: impl Fn(Side, Stage) -> bool + Copy,
     ) {
-        for ((by, id), htlc) in &self.contract.htlcs {
-            if !of_round(*by, htlc.stage) {
-                continue;
-            }
-            let message = match (by, &htlc.removal) {
-                (Side::Local, _) => self.add_message(*id, htlc),
-                (Side::Remote, Some(removal)) => Some(self.removal_message(*id, removal)),
-                (Side::Remote, None) => None,
-            };
-            if let Some(message) = message {
-                tools.out.stage(Output::Send(message));
-            }
-        }
+        let of_side = |side: Side| {
+            let htlcs = self.contract.htlcs.iter();
+            htlcs.filter(move |((by, _), htlc)| *by == side && of_round(side, htlc.stage))
+        };
+        let removals = of_side(Side::Remote).filter_map(|((_, id), htlc)| {
+            htlc.removal.as_ref().map(|removal| self.removal_message(*id, removal))
+        });
         let ours = self.contract.params.funder == Side::Local;
         let fees = self.contract.state.fees.iter();
-        for fee in fees.filter(|fee| ours && of_round(Side::Local, fee.stage)) {
+        let fees = fees.filter(|fee| ours && of_round(Side::Local, fee.stage)).map(|fee| {
             let (channel_id, feerate_per_kw) = (self.channel_id, fee.feerate.per_kw());
-            let message = msgs::UpdateFee { channel_id, feerate_per_kw };
-            tools.out.stage(Output::Send(Message::UpdateFee(message)));
+            Message::UpdateFee(msgs::UpdateFee { channel_id, feerate_per_kw })
+        });
+        let adds = of_side(Side::Local).filter_map(|((_, id), htlc)| self.add_message(*id, htlc));
+        for message in removals.chain(fees).chain(adds) {
+            tools.out.stage(Output::Send(message));
         }
     }
 
