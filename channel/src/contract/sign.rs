@@ -60,21 +60,23 @@ impl Commitments {
 
     /// What the builders need to know besides the content.
     pub fn context<'a>(&self, holder: Side, keys: &'a CommitmentKeys) -> CommitmentContext<'a> {
-        let funder = self.params.funder;
-        let payment = |side| &self.params.side(side).basepoints.payment;
         CommitmentContext {
             format: self.params.format,
             funding: self.funding.outpoint,
             capacity: self.funding.capacity,
-            obscuring_factor: commitment::obscuring_factor(
-                payment(funder),
-                payment(funder.other()),
-            ),
+            obscuring_factor: self.obscuring_factor(),
             dust_limit: self.params.side(holder).dust_limit,
             to_self_delay: self.params.side(holder.other()).to_self_delay,
-            broadcaster_pays_fee: funder == holder,
+            broadcaster_pays_fee: self.params.funder == holder,
             keys,
         }
+    }
+
+    /// What hides the number in this channel's commitments (BOLT 3).
+    pub fn obscuring_factor(&self) -> u64 {
+        let funder = self.params.funder;
+        let payment = |side| &self.params.side(side).basepoints.payment;
+        commitment::obscuring_factor(payment(funder), payment(funder.other()))
     }
 
     /// Signs the peer's next commitment and moves the state with it. None before the peer has told

@@ -14,9 +14,12 @@ pub const CLAIM_WINDOW: u32 = 18;
 pub fn act_by(offerer: Side, htlc: &Htlc) -> Option<Height> {
     let fulfilled = matches!(htlc.removal, Some(Removal::Fulfilled(_)));
     match offerer {
-        // Only what the peer has signed for, or could publish, is at risk.
+        // The peer has not heard of it.
         Side::Local if htlc.stage == Stage::Proposed => None,
-        Side::Local if htlc.stage >= Stage::RemoveAcked => None,
+        // The preimage is durable: whoever takes the HTLC now, nothing of ours is lost.
+        Side::Local if fulfilled && htlc.stage >= Stage::RemoveSigned => None,
+        // Until the peer has revoked its last commitment with the HTLC it could still claim it, and
+        // the payment cannot be failed back before.
         Side::Local => Some(htlc.cltv_expiry.plus(GRACE)),
         Side::Remote if fulfilled && htlc.stage < Stage::RemoveAcked => {
             Some(htlc.cltv_expiry.minus(CLAIM_WINDOW))

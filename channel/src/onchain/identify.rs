@@ -6,30 +6,25 @@ use crate::params::Side;
 use crate::protocol::failing::outpoint;
 use crate::protocol::open::{Delivery, Open};
 use crate::script::to_remote;
+use crate::transactions::commitment::number_of;
 use bitcoin::Transaction;
 
-/// Tells the transactions apart that may spend F.
+/// Tells the transactions apart that may spend F. Both keys of F sign only commitments, which
+/// carry their number, and ES, which carries none: that tells them apart, whatever they pay to.
 pub fn identify(open: &Open, tx: &Transaction, signer: &dyn Signer) -> Spend {
     let txid = tx.compute_txid();
-    let is = |candidate: &Transaction| candidate.compute_txid() == txid;
-    if open.life.mutual_close.as_ref().is_some_and(is) || pays_only_shutdown_scripts(open, tx) {
+    let Some(number) = number_of(tx, open.contract.obscuring_factor()) else {
         return Spend::Mutual;
-    }
+    };
     if open.contract.local_draft(signer).tx.txid == txid {
         return Spend::Local;
     }
-    if open.contract.remote_draft().tx.txid == txid {
+    let state = &open.contract.state;
+    let unrevoked = state.awaiting_revocation.then(|| state.remote_number.saturating_sub(1));
+    if open.contract.remote_draft().tx.txid == txid || Some(number) == unrevoked {
         return Spend::Remote;
     }
     Spend::Other
-}
-
-/// ES as the peer may have completed it, when its last signature never reached us: nothing but the
-/// two scripts of shutdown, which no commitment pays.
-fn pays_only_shutdown_scripts(open: &Open, tx: &Transaction) -> bool {
-    let scripts = [&open.life.shutdown_sent, &open.life.shutdown_received];
-    let (Some(ours), Some(theirs)) = (scripts[0], scripts[1]) else { return false };
-    tx.output.iter().all(|out| out.script_pubkey == *ours || out.script_pubkey == *theirs)
 }
 
 /// Our own balance in a published commitment.
