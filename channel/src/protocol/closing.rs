@@ -79,6 +79,10 @@ impl Open {
         if !is_shutdown_script(script) {
             return Err(Violation::warn(RULE, "the script is of no known form"));
         }
+        let heard = std::mem::replace(&mut self.shutdown_heard, true);
+        if heard && self.life.shutdown_received.as_ref() != Some(script) {
+            return Err(Violation::warn(RULE, "a second shutdown, with another script"));
+        }
         if self.contract.has_unsigned_updates_of(Side::Remote) {
             return Err(Violation::warn(RULE, "updates are pending on our commitment"));
         }
@@ -126,7 +130,7 @@ impl Open {
     pub(super) fn negotiate_if_due(&mut self, tools: &mut Tools<'_>) {
         let both = self.life.shutdown_sent.is_some() && self.life.shutdown_received.is_some();
         let funder = self.contract.params.funder == Side::Local;
-        let started = self.negotiation.is_some() || self.life.mutual_close.is_some();
+        let started = self.negotiation.is_some();
         if !both || !funder || started || self.link != Link::Up || !self.contract.is_quiet() {
             return;
         }
@@ -207,7 +211,7 @@ impl Open {
         said: &msgs::ClosingSigned,
         tools: &mut Tools<'_>,
     ) -> Result<(), Violation> {
-        if self.life.mutual_close.is_some() {
+        if self.life.mutual_close.is_some() && self.negotiation.is_some() {
             return Ok(()); // The last word of a negotiation that is over.
         }
         let shut = self.life.shutdown_sent.is_some() && self.life.shutdown_received.is_some();
@@ -246,22 +250,31 @@ impl Open {
         known: &Negotiation,
     ) -> Result<Sat, Violation> {
         let (min, max) = known.range;
+        let what = || format!("{fee} is outside of {min} to {max}");
         if let Some(range) = &said.fee_range {
             let low = min.max(Sat::new(range.min_fee_satoshis));
             let high = max.min(Sat::new(range.max_fee_satoshis));
-            if low > high || known.ours.is_some() {
-                let what = format!("{fee} is outside of {min} to {max}");
-                return Err(Violation::warn(RULE, what));
+            if low > high {
+                return Err(Violation::warn(RULE, format!("{}, and so is its range", what())));
+            }
+            if known.ours.is_some() {
+                return Err(Violation::fail(RULE, format!("{} though the ranges meet", what())));
             }
             return Ok(self.ideal_closing_fee().clamp(low, high));
         }
-        let ours = known.ours.unwrap_or(self.ideal_closing_fee().clamp(min, max));
-        let between = Sat::new(ours.sat().saturating_add(fee.sat()) / 2).clamp(min, max);
-        if known.ours == Some(between) || known.theirs == Some(fee) {
-            let what = format!("no agreement: {fee} is outside of {min} to {max}");
-            return Err(Violation::warn(RULE, what));
+        let between = |fee: Sat, a: Sat, b: Sat| fee > a.min(b) && fee < a.max(b);
+        if let (Some(ours), Some(theirs)) = (known.ours, known.theirs) {
+            if !between(fee, ours, theirs) {
+                let what = format!("{fee} is not between {ours} and {theirs}");
+                return Err(Violation::warn(RULE, what));
+            }
         }
-        Ok(between)
+        let ours = known.ours.unwrap_or(self.ideal_closing_fee().clamp(min, max));
+        let middle = Sat::new(ours.sat().saturating_add(fee.sat()) / 2).clamp(min, max);
+        if known.ours.is_some() && !between(middle, fee, ours) {
+            return Err(Violation::warn(RULE, format!("no agreement: {}", what())));
+        }
+        Ok(middle)
     }
 
     fn checked_closing(
