@@ -9,6 +9,7 @@ use crate::keys::signer::Signer;
 use crate::message::Message;
 use crate::outbox::Outbox;
 use crate::output::{Event, Output};
+use crate::protocol::failing::readable;
 use crate::protocol::open::{Open, Tools};
 use crate::protocol::opening::{AcceptPolicy, Accepted, OpenRequest, Proposed, Signing, ToFund};
 use crate::transactions::commitment::CommitmentTx;
@@ -71,8 +72,8 @@ enum Phase {
     Signing(Box<Signing>),
     Accepted(Box<Accepted>),
     Open(Box<Open>),
-    /// It never came to be.
-    Abandoned,
+    /// It never came to be; this was its id.
+    Abandoned(ChannelId),
 }
 
 impl Channel {
@@ -141,9 +142,12 @@ impl Channel {
             let (signer, curve) = (self.signer.as_ref(), self.curve.as_ref());
             return open.handle(input, &mut Tools { signer, curve, out: &mut self.out });
         }
+        if let (Phase::Abandoned(_), false) = (&self.phase, matches!(input, Input::Command(_))) {
+            return Ok(Handled::Done);
+        }
         match input {
             Input::Message(message) => {
-                let phase = std::mem::replace(&mut self.phase, Phase::Abandoned);
+                let phase = self.take_phase();
                 match self.negotiate(phase, message) {
                     Ok(next) => self.phase = next,
                     Err((id, violation)) => self.give_up(id, violation.to_string()),
@@ -151,6 +155,9 @@ impl Channel {
                 Ok(Handled::Done)
             }
             Input::Command(Command::Fund(tx)) => self.fund(*tx),
+            Input::Command(_) if matches!(self.phase, Phase::Abandoned(_)) => {
+                Err(Refused::NotUsable("abandoned"))
+            }
             Input::Command(Command::Abandon(why)) => {
                 let id = self.channel_id();
                 self.give_up(id, why);
@@ -158,6 +165,7 @@ impl Channel {
             }
             Input::Command(_) => Err(Refused::NotUsable("not open yet")),
             Input::Disconnected => {
+                self.out.drop_messages();
                 self.abandon("the peer disconnected before the channel was funded".into());
                 Ok(Handled::Done)
             }
@@ -177,6 +185,12 @@ impl Channel {
         self.out.next().unwrap_or(Output::Idle { act_by: self.act_by() })
     }
 
+    /// The phase, to be put back: a broken rule leaves the channel abandoned.
+    fn take_phase(&mut self) -> Phase {
+        let gone = Phase::Abandoned(self.phase.id());
+        std::mem::replace(&mut self.phase, gone)
+    }
+
     fn negotiate(
         &mut self,
         phase: Phase,
@@ -187,8 +201,8 @@ impl Channel {
         let named = |violation| (id, violation);
         match (phase, message) {
             (_, Message::Error(error)) => {
-                self.abandon(format!("the peer said: {}", error.data));
-                Ok(Phase::Abandoned)
+                self.abandon(format!("the peer said: {}", readable(&error)));
+                Ok(Phase::Abandoned(id))
             }
             (phase, Message::Warning(_)) => Ok(phase),
             (Phase::Proposed(proposed), Message::AcceptChannel(accept)) => {
@@ -224,8 +238,9 @@ impl Channel {
     }
 
     fn fund(&mut self, tx: bitcoin::Transaction) -> Result<Handled, Refused> {
+        let phase = self.take_phase();
         let (signer, curve) = (self.signer.as_ref(), self.curve.as_ref());
-        match std::mem::replace(&mut self.phase, Phase::Abandoned) {
+        match phase {
             Phase::ToFund(to_fund) => match to_fund.fund(tx, signer, curve) {
                 Ok((signing, created)) => {
                     self.phase = Phase::Signing(Box::new(signing));
@@ -253,7 +268,7 @@ impl Channel {
     }
 
     fn abandon(&mut self, why: String) {
-        self.phase = Phase::Abandoned;
+        self.phase = Phase::Abandoned(self.phase.id());
         self.out.stage(Output::Event(Event::Abandoned(why)));
     }
 
@@ -304,7 +319,7 @@ impl Phase {
             Phase::Signing(phase) => phase.channel_id(),
             Phase::Accepted(phase) => phase.temporary_channel_id(),
             Phase::Open(open) => open.channel_id(),
-            Phase::Abandoned => ChannelId::new_zero(),
+            Phase::Abandoned(id) => *id,
         }
     }
 }

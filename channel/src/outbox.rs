@@ -51,6 +51,7 @@ impl Outbox {
     /// repeat.
     pub fn drop_messages(&mut self) {
         let talks = |output: &Output| matches!(output, Output::Send(_) | Output::Disconnect);
+        self.at_once.retain(|output| !talks(output));
         self.staged.retain(|output| !talks(output));
         self.held.retain(|(_, output)| !talks(output));
     }

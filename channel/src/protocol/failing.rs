@@ -3,7 +3,7 @@
 
 use super::open::{Delivery, Link, Open, Tools};
 use crate::amount::{FeeratePerKw, Height};
-use crate::error::{Refused, Violation};
+use crate::error::Refused;
 use crate::message::Message;
 use crate::onchain::{deadline, identify};
 use crate::output::{Event, Output, Spend};
@@ -22,6 +22,8 @@ impl Open {
         }
         // What was said to be sent and is not yet must not leave after the commitment does.
         tools.out.drop_messages();
+        let unheard = self.contract.withdraw_offers();
+        self.report(unheard, tools);
         self.life.failed = Some(reason.clone());
         self.dirty_life = true;
         self.send_error(&reason, tools);
@@ -47,25 +49,18 @@ impl Open {
 
     /// The peer's error fails the channel (BOLT 1), unless ES is already on its way.
     pub(super) fn peer_error(&mut self, error: &msgs::ErrorMessage, tools: &mut Tools<'_>) {
-        let text: String = error.data.chars().filter(|c| !c.is_control()).take(400).collect();
-        self.fail(format!("the peer said: {text}"), tools);
+        if self.life.mutual_close.is_some() {
+            self.republish(tools);
+            return;
+        }
+        self.fail(format!("the peer said: {}", readable(error)), tools);
     }
 
     /// A failed channel says its error again when the peer goes on; it takes no message any more.
-    pub(super) fn receive_when_failed(
-        &mut self,
-        message: Message,
-        tools: &mut Tools<'_>,
-    ) -> Result<(), Violation> {
-        match (message, &self.life.failed) {
-            (Message::ChannelReestablish(_), Some(reason)) => {
-                let reason = reason.clone();
-                self.send_error(&reason, tools);
-            }
-            (Message::Error(_), _) if self.life.behind => {}
-            _ => {}
+    pub(super) fn receive_when_failed(&self, message: Message, tools: &mut Tools<'_>) {
+        if let (Message::ChannelReestablish(_), Some(reason)) = (message, &self.life.failed) {
+            self.send_error(reason, tools);
         }
-        Ok(())
     }
 
     /// The peer proved that our state is old: say so, so that it publishes its own, and wait.
@@ -81,14 +76,16 @@ impl Open {
         tools.out.stage(Output::Send(Message::Error(error)));
     }
 
-    /// Publishes what must be on chain: ES, or our commitment of a failed channel.
+    /// Publishes what must be on chain: ES, and our commitment of a failed channel. Where both
+    /// exist they pay the same, and either may confirm.
     pub(super) fn republish(&self, tools: &mut Tools<'_>) {
         if self.life.spent_by.is_some() {
             return;
         }
         if let Some(tx) = &self.life.mutual_close {
             tools.out.stage(Output::Broadcast(Box::new(tx.clone())));
-        } else if self.life.failed.is_some() && !self.life.behind {
+        }
+        if self.life.failed.is_some() && !self.life.behind {
             let commitment = self.contract.signed_local(tools.signer);
             tools.out.stage(Output::Broadcast(Box::new(commitment)));
         }
@@ -132,11 +129,19 @@ impl Open {
         }
         tools.out.stage(Output::Event(Event::Spent { spend, txid }));
         if let Some(found) = identify::our_delivery(self, tx, spend, tools.signer) {
-            let (outpoint, value) = (found.outpoint, found.value);
-            self.life.delivery = Some(found);
-            let confirmations = self.delivery_depth(found.revocable);
-            tools.out.stage(Output::Event(Event::Delivery { outpoint, value, confirmations }));
+            if self.life.delivery != Some(found) {
+                self.life.delivery = Some(found);
+                self.dirty_life = true;
+            }
+            self.announce_delivery(tools);
         }
+    }
+
+    /// Tells of our own balance on chain; again after a restart.
+    pub(super) fn announce_delivery(&self, tools: &mut Tools<'_>) {
+        let Some(Delivery { outpoint, value, revocable, .. }) = self.life.delivery else { return };
+        let confirmations = self.delivery_depth(revocable);
+        tools.out.stage(Output::Event(Event::Delivery { outpoint, value, confirmations }));
     }
 
     /// From how many confirmations on RD or D may be spent.
@@ -180,6 +185,11 @@ impl Open {
         tools.out.stage(Output::Broadcast(Box::new(tx)));
         Ok(())
     }
+}
+
+/// What a peer's error says, fit to be shown: no control characters, not endless.
+pub(crate) fn readable(error: &msgs::ErrorMessage) -> String {
+    error.data.chars().filter(|c| !c.is_control()).take(400).collect()
 }
 
 /// The output at `index` of `tx`.

@@ -96,6 +96,8 @@ pub struct Open {
     pub(super) confirmations: u32,
     /// The next_commitment_number that we said in our last channel_reestablish.
     pub(super) said_next: u64,
+    /// The peer has said shutdown since the connection is up.
+    pub(super) shutdown_heard: bool,
 }
 
 /// What a step may use besides the state.
@@ -124,6 +126,7 @@ impl Open {
             dirty_life: true,
             confirmations: 0,
             said_next: 0,
+            shutdown_heard: false,
         }
     }
 
@@ -140,10 +143,12 @@ impl Open {
     /// the news about HTLCs that are not over.
     pub fn resume(&mut self, tools: &mut Tools<'_>) {
         self.watch(tools);
-        if let (Some(tx), None) = (&self.funding_tx, &self.life.short_channel_id) {
+        let unseen = self.life.short_channel_id.is_none() && self.life.spent_by.is_none();
+        if let Some(tx) = self.funding_tx.as_ref().filter(|_| unseen) {
             tools.out.stage(Output::Broadcast(Box::new(tx.clone())));
         }
         self.republish(tools);
+        self.announce_delivery(tools);
         for ((by, id), htlc) in &self.contract.htlcs {
             match (by, htlc.stage, &htlc.removal) {
                 (Side::Remote, Stage::Locked, None) => {
@@ -186,7 +191,7 @@ impl Open {
         let life = &self.life;
         if life.failed.is_some() {
             "failed"
-        } else if life.mutual_close.is_some() {
+        } else if life.mutual_close.is_some() || life.spent_by.is_some() {
             "closing"
         } else if life.is_shutting_down() {
             "shutting down"
@@ -204,11 +209,11 @@ impl Open {
     ) -> Result<Handled, Refused> {
         match input {
             Input::Message(message) => {
-                let done = self.receive(message, tools);
+                let done = self.receive(message, Vec::new(), tools);
                 self.answer(done, tools);
             }
             Input::PeerAdd { message, memo } => {
-                let done = self.in_step().and_then(|()| self.receive_add(*message, memo));
+                let done = self.receive(Message::UpdateAddHtlc(message), memo, tools);
                 self.answer(done, tools);
             }
             Input::Connected => self.connected(tools),
@@ -254,22 +259,39 @@ impl Open {
         Ok(Handled::Done)
     }
 
-    fn receive(&mut self, message: Message, tools: &mut Tools<'_>) -> Result<(), Violation> {
+    fn receive(
+        &mut self,
+        message: Message,
+        memo: Vec<u8>,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), Violation> {
         if self.life.failed.is_some() {
-            return self.receive_when_failed(message, tools);
+            self.receive_when_failed(message, tools);
+            return Ok(());
         }
-        match message {
-            Message::Error(error) => {
-                self.peer_error(&error, tools);
-                return Ok(());
+        match (message, self.link) {
+            (Message::Error(error), _) => self.peer_error(&error, tools),
+            // What the peer says after a warning, until the connection is closed, does not count.
+            (Message::Warning(_), _) | (_, Link::Down) => {}
+            (Message::ChannelReestablish(said), _) => self.reestablish(&said, tools)?,
+            (_, Link::Reestablishing) => {
+                let what = "a message before channel_reestablish";
+                return Err(Violation::warn("BOLT 2 message retransmission", what));
             }
-            Message::Warning(_) => return Ok(()),
-            Message::ChannelReestablish(said) => return self.reestablish(&said, tools),
-            _ => self.in_step()?,
+            (message, Link::Up) => self.receive_in_step(message, memo, tools)?,
         }
+        Ok(())
+    }
+
+    fn receive_in_step(
+        &mut self,
+        message: Message,
+        memo: Vec<u8>,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), Violation> {
         match message {
             Message::ChannelReady(ready) => self.receive_ready(&ready, tools),
-            Message::UpdateAddHtlc(add) => self.receive_add(*add, Vec::new()),
+            Message::UpdateAddHtlc(add) => self.receive_add(*add, memo),
             Message::UpdateFulfillHtlc(fulfill) => self.receive_fulfill(&fulfill, tools),
             Message::UpdateFailHtlc(fail) => self.receive_fail(*fail),
             Message::UpdateFailMalformedHtlc(fail) => self.receive_malformed(&fail),
@@ -283,16 +305,6 @@ impl Open {
                 Ok(())
             }
             _ => Err(Violation::fail("BOLT 2", "an opening message for a funded channel")),
-        }
-    }
-
-    fn in_step(&self) -> Result<(), Violation> {
-        match self.link {
-            Link::Up => Ok(()),
-            _ => {
-                let what = "a message before channel_reestablish";
-                Err(Violation::warn("BOLT 2 message retransmission", what))
-            }
         }
     }
 
@@ -315,7 +327,7 @@ impl Open {
 
     /// Ends a batch of inputs: what can be said now is said, and what changed goes to disk first.
     pub(crate) fn settle(&mut self, tools: &mut Tools<'_>) {
-        if self.life.failed.is_none() {
+        if self.life.failed.is_none() && self.life.spent_by.is_none() {
             self.commit_if_due(tools);
             self.shutdown_if_due(tools);
             self.negotiate_if_due(tools);
@@ -335,10 +347,11 @@ impl Open {
         changes
     }
 
-    fn disconnected(&mut self, tools: &mut Tools<'_>) {
+    pub(super) fn disconnected(&mut self, tools: &mut Tools<'_>) {
         tools.out.drop_messages();
         self.link = Link::Down;
         self.negotiation = None;
+        self.shutdown_heard = false;
         self.contract.forget_unsigned_of_peer();
     }
 }

@@ -200,6 +200,9 @@ impl Proposed {
     ) -> Result<(ToFund, FundingRequest), Violation> {
         let fields = &accept.common_fields;
         let ours = &self.request.local;
+        if fields.temporary_channel_id != self.request.temporary_channel_id {
+            return Err(Violation::fail(ACCEPT, "it names another channel"));
+        }
         if fields.channel_type != self.message.common_fields.channel_type {
             return Err(Violation::fail(ACCEPT, "another channel_type than we proposed"));
         }
@@ -329,7 +332,8 @@ impl Accepted {
         };
         let capacity = Sat::new(fields.funding_satoshis);
         let mut local = policy.local;
-        local.channel_reserve = local.channel_reserve.max(remote.dust_limit);
+        let largest_dust = remote.dust_limit.max(local.dust_limit);
+        local.channel_reserve = local.channel_reserve.max(largest_dust);
         check_side(OPEN, &remote, &local, capacity)?;
         let params = ChannelParams {
             format,
@@ -499,7 +503,7 @@ fn check_side(
     if theirs.dust_limit < MIN_DUST_LIMIT || theirs.dust_limit > MAX_DUST_LIMIT {
         return fail(format!("dust limit {} is not between 354 and 1092 sat", theirs.dust_limit));
     }
-    if theirs.dust_limit > theirs.channel_reserve && rule == OPEN {
+    if theirs.dust_limit > theirs.channel_reserve {
         return fail("the dust limit is above the channel reserve".into());
     }
     if theirs.channel_reserve < ours.dust_limit || ours.channel_reserve < theirs.dust_limit {

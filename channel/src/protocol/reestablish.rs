@@ -31,6 +31,8 @@ struct Missed {
 impl Open {
     /// The connection is up: say how far we got. A failed channel repeats its error instead.
     pub(super) fn connected(&mut self, tools: &mut Tools<'_>) {
+        // Whatever an older connection left behind is stale, even if nobody told of its end.
+        self.disconnected(tools);
         self.link = Link::Reestablishing;
         if let Some(reason) = self.life.failed.clone() {
             self.send_error(&reason, tools);
