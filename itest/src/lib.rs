@@ -1,7 +1,9 @@
 //! Whole nodes for tests: a real bitcoind, and harnesses around real daemons.
 
 pub mod bitcoind;
+pub mod build;
 pub mod failure;
+pub mod ldk;
 pub mod places;
 pub mod port;
 pub mod process;

@@ -7,4 +7,5 @@
 )]
 
 mod bitcoind;
+mod ldk_alone;
 mod tidy;
