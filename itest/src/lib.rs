@@ -7,4 +7,5 @@ pub mod ldk;
 pub mod places;
 pub mod port;
 pub mod process;
+pub mod regtest;
 pub mod wait;

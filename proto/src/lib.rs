@@ -1,6 +1,7 @@
 //! lnrpc, wire compatible: the generated messages, clients and servers, and their JSON.
 
 pub mod json;
+pub mod tls;
 
 /// Messages and service of `lnrpc`: the node's main interface.
 #[allow(missing_docs, clippy::all)] // generated

@@ -1,0 +1,273 @@
+//! A fulmend of one's own: its process, its folder, and a connection to it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bitcoin::secp256k1::PublicKey;
+use fulmen_proto::lnrpc::{GetInfoRequest, GetInfoResponse, StopRequest};
+use tempfile::TempDir;
+
+use super::wire::{connect, Lightning, Macaroon, Router, Wire};
+use crate::bitcoind::{Bitcoind, RPC_LOGIN};
+use crate::build;
+use crate::failure::{Context, Failure, Result};
+use crate::places;
+use crate::port::Port;
+use crate::process::Process;
+use crate::wait::{self, PATIENCE};
+
+/// A fulmend; killed and removed on drop.
+#[derive(Debug)]
+pub struct Daemon {
+    name: String,
+    bitcoind: Arc<Bitcoind>,
+    listen: Port,
+    rpc: Port,
+    flags: Vec<String>,
+    running: Mutex<Option<Running>>,
+    node_id: Mutex<Option<PublicKey>>,
+    // Last, so that the folder goes after the process.
+    dir: TempDir,
+}
+
+#[derive(Debug)]
+struct Running {
+    process: Process,
+    wire: Option<Wire>,
+}
+
+impl Daemon {
+    /// Starts one and waits until it has caught up with the chain.
+    ///
+    /// # Errors
+    /// When it does not build, start or answer; with the last lines it wrote.
+    pub async fn start(bitcoind: &Arc<Bitcoind>, name: &str) -> Result<Self> {
+        let daemon = Self::new(bitcoind, name, &[])?;
+        daemon.starts().await?;
+        Ok(daemon)
+    }
+
+    /// One that does not run yet, with further flags.
+    ///
+    /// # Errors
+    /// When it has no folder or no ports.
+    pub fn new(bitcoind: &Arc<Bitcoind>, name: &str, flags: &[&str]) -> Result<Self> {
+        Ok(Daemon {
+            name: name.into(),
+            bitcoind: Arc::clone(bitcoind),
+            listen: Port::free()?,
+            rpc: Port::free()?,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            running: Mutex::default(),
+            node_id: Mutex::default(),
+            dir: places::temporary(name)?,
+        })
+    }
+
+    /// What it is called, also by its peers.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The chain it is on.
+    pub fn bitcoind(&self) -> &Arc<Bitcoind> {
+        &self.bitcoind
+    }
+
+    /// `127.0.0.1:PORT` where peers connect.
+    pub fn listen_address(&self) -> String {
+        self.listen.address()
+    }
+
+    /// `127.0.0.1:PORT` of its RPC.
+    pub fn rpc_address(&self) -> String {
+        self.rpc.address()
+    }
+
+    /// Its `tls.cert`.
+    pub fn tls_cert(&self) -> PathBuf {
+        self.dir.path().join("tls.cert")
+    }
+
+    /// Its `admin.macaroon`.
+    pub fn admin_macaroon(&self) -> PathBuf {
+        self.dir.path().join("data/chain/bitcoin/regtest/admin.macaroon")
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its public key, known from the first start on.
+    ///
+    /// # Errors
+    /// When it never ran.
+    pub fn id(&self) -> Result<PublicKey> {
+        lock(&self.node_id).context(format!("{} never ran", self.name))
+    }
+
+    /// Starts it, also again on the same folder, and waits until it has caught up with the chain.
+    ///
+    /// # Errors
+    /// When it does not start or answer.
+    pub async fn starts(&self) -> Result<()> {
+        self.spawn()?;
+        let info = self.until("it has caught up", async || Ok(self.caught_up().await)).await?;
+        *lock(&self.node_id) = Some(info.identity_pubkey.parse()?);
+        Ok(())
+    }
+
+    /// Starts the process only, whatever comes of it.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn spawn(&self) -> Result<()> {
+        let output = File::options().create(true).append(true).open(self.output())?;
+        let mut command = Command::new(build::fulmend()?);
+        command
+            .arg(format!("--fulmendir={}", self.dir.path().display()))
+            .arg(format!("--alias={}", self.name))
+            .arg(format!("--listen={}", self.listen.address()))
+            .arg(format!("--rpclisten={}", self.rpc.address()))
+            .args(["--noseedbackup", "--bitcoin.active", "--bitcoin.regtest"])
+            .arg("--bitcoin.node=bitcoind")
+            .arg(format!("--bitcoind.rpchost={}", self.bitcoind.rpc_address()))
+            .arg(format!("--bitcoind.rpcuser={RPC_LOGIN}"))
+            .arg(format!("--bitcoind.rpcpass={RPC_LOGIN}"))
+            .arg(format!("--bitcoind.zmqpubrawblock={}", self.bitcoind.zmq_block()))
+            .arg(format!("--bitcoind.zmqpubrawtx={}", self.bitcoind.zmq_tx()))
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let process = Process::spawn(&self.name, command)?;
+        *lock(&self.running) = Some(Running { process, wire: None });
+        Ok(())
+    }
+
+    /// Asks it to stop, and waits until it has.
+    ///
+    /// # Errors
+    /// When it refuses or does not end.
+    pub async fn stops(&self) -> Result<()> {
+        self.lightning().await?.stop_daemon(StopRequest {}).await?;
+        self.ends().map(drop)
+    }
+
+    /// Waits until it ends by itself; true for an exit without error.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn ends(&self) -> Result<bool> {
+        let ended = lock(&self.running).take().context(format!("{} does not run", self.name))?;
+        let mut process = ended.process;
+        Ok(process.wait(PATIENCE)?.success())
+    }
+
+    /// kill -9.
+    pub fn killed(&self) {
+        *lock(&self.running) = None;
+    }
+
+    /// What it wrote to stdout and stderr.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn wrote(&self) -> Result<String> {
+        std::fs::read_to_string(self.output()).context("what it wrote")
+    }
+
+    /// The main service, with the admin macaroon.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn lightning(&self) -> Result<Lightning> {
+        Ok(Lightning::new(self.wire().await?))
+    }
+
+    /// The service for payments, with the admin macaroon.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn router(&self) -> Result<Router> {
+        Ok(Router::new(self.wire().await?))
+    }
+
+    /// The main service with these bytes as macaroon, or with none.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn lightning_with(&self, macaroon: Option<&[u8]>) -> Result<Lightning> {
+        let macaroon = Macaroon::of(macaroon)?;
+        Ok(Lightning::new(connect(&self.rpc_address(), &self.tls_cert(), macaroon).await?))
+    }
+
+    /// Asks `probe` until it gives a value: what a daemon's state becomes is told by no event.
+    ///
+    /// # Errors
+    /// When it does not within a minute, or the daemon ends; with the last lines it wrote.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        mut probe: impl AsyncFnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        let what = format!("{}: {what}", self.name);
+        let found = wait::until_async(&what, PATIENCE, async || match probe().await {
+            Ok(found) => Ok(found),
+            Err(failure) => self.still_runs().and(Err(failure)),
+        });
+        found.await.map_err(|failure| self.explain(failure))
+    }
+
+    async fn caught_up(&self) -> Option<GetInfoResponse> {
+        let mut lightning = self.lightning().await.ok()?;
+        let info = lightning.get_info(GetInfoRequest {}).await.ok()?.into_inner();
+        let height = self.bitcoind.height().ok()?;
+        (info.synced_to_chain && u64::from(info.block_height) >= height).then_some(info)
+    }
+
+    /// The connection, made at the first call after each start.
+    async fn wire(&self) -> Result<Wire> {
+        self.still_runs()?;
+        if let Some(wire) = lock(&self.running).as_ref().and_then(|running| running.wire.clone()) {
+            return Ok(wire);
+        }
+        let macaroon = Macaroon::read(&self.admin_macaroon())?;
+        let wire = connect(&self.rpc_address(), &self.tls_cert(), macaroon).await?;
+        if let Some(running) = lock(&self.running).as_mut() {
+            running.wire = Some(wire.clone());
+        }
+        Ok(wire)
+    }
+
+    fn still_runs(&self) -> Result<()> {
+        let mut running = lock(&self.running);
+        let process = &mut running.as_mut().context(format!("{} does not run", self.name))?.process;
+        match process.ended()? {
+            Some(status) => Err(Failure::new(format!("{} ended with {status}", self.name))),
+            None => Ok(()),
+        }
+    }
+
+    fn explain(&self, failure: Failure) -> Failure {
+        let wrote = self.wrote().unwrap_or_default();
+        let mut last: Vec<&str> = wrote.lines().rev().take(15).collect();
+        last.reverse();
+        Failure::new(format!("{failure}\n{} wrote last:\n{}", self.name, last.join("\n")))
+    }
+
+    fn output(&self) -> PathBuf {
+        self.dir.path().join("output")
+    }
+}
+
+/// What a daemon gets to settle a payment, also over a peer's restart.
+pub(super) const PAYMENT_TIMEOUT: Duration = PATIENCE;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,279 @@
+//! What a daemon does in a story: it connects, opens, pays, closes. Each verb waits for its end.
+
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{Address, Network, OutPoint};
+use fulmen_channel::amount::{Msat, Sat};
+use fulmen_proto::lnrpc::channel_point::FundingTxid;
+use fulmen_proto::lnrpc::close_status_update::Update;
+use fulmen_proto::lnrpc::payment::PaymentStatus;
+use fulmen_proto::lnrpc::{
+    AddressType, Channel, ChannelPoint, CloseChannelRequest, CloseStatusUpdate, ConnectPeerRequest,
+    GetInfoRequest, GetInfoResponse, Invoice, LightningAddress, ListChannelsRequest,
+    ListInvoiceRequest, ListPaymentsRequest, ListPeersRequest, NewAddressRequest,
+    OpenChannelRequest, Payment, PendingChannelsRequest, PendingChannelsResponse,
+    WalletBalanceRequest, WalletBalanceResponse,
+};
+use fulmen_proto::routerrpc::SendPaymentRequest;
+use tonic::Streaming;
+
+use super::daemon::{Daemon, PAYMENT_TIMEOUT};
+use super::peer::Peer;
+use crate::failure::{Context, Failure, Result};
+
+/// Enough for channel_ready and for announcing.
+pub const DEEP: u64 = 6;
+
+impl Daemon {
+    /// Pays `amount` into its wallet and mines until it has it.
+    ///
+    /// # Errors
+    /// When it does not see it.
+    pub async fn receives_coins(&self, amount: Sat) -> Result<()> {
+        let kind = AddressType::WitnessPubkeyHash.into();
+        let request = NewAddressRequest { r#type: kind, ..NewAddressRequest::default() };
+        let address = self.lightning().await?.new_address(request).await?.into_inner().address;
+        let address = address.parse::<Address<_>>()?.require_network(Network::Regtest)?;
+        let before = self.coins().await?.confirmed_balance;
+        let wanted = before.saturating_add(i64::try_from(amount.sat())?);
+        self.bitcoind().send_to(&address, amount)?;
+        self.bitcoind().mine(1)?;
+        self.until("the coins arrive", async || {
+            Ok((self.coins().await?.confirmed_balance >= wanted).then_some(()))
+        })
+        .await
+    }
+
+    /// Connects to a peer, and waits until it is listed.
+    ///
+    /// # Errors
+    /// When the peer does not answer.
+    pub async fn connects(&self, peer: &impl Peer) -> Result<()> {
+        let pubkey = peer.node_id()?.to_string();
+        let addr = Some(LightningAddress { pubkey: pubkey.clone(), host: peer.address() });
+        let request = ConnectPeerRequest { addr, ..ConnectPeerRequest::default() };
+        match self.lightning().await?.connect_peer(request).await {
+            Err(status) if status.message().contains("already connected to") => {}
+            answer => drop(answer.context(format!("{} connects", self.name()))?),
+        }
+        self.is_connected_to(peer).await
+    }
+
+    /// Waits until a peer is connected, whoever connected.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub async fn is_connected_to(&self, peer: &impl Peer) -> Result<()> {
+        let pubkey = peer.node_id()?.to_string();
+        self.until("the peer is connected", async || {
+            let peers = self.lightning().await?.list_peers(ListPeersRequest::default()).await?;
+            Ok(peers.into_inner().peers.iter().any(|peer| peer.pub_key == pubkey).then_some(()))
+        })
+        .await
+    }
+
+    /// Opens an announced channel to a connected peer and mines until both can use it.
+    ///
+    /// # Errors
+    /// When it is refused or does not come to use.
+    pub async fn opens(&self, peer: &impl Peer, capacity: Sat) -> Result<Channel> {
+        self.opens_with(peer, capacity, |_| {}).await
+    }
+
+    /// As [`Daemon::opens`], with a request that the story changes first.
+    ///
+    /// # Errors
+    /// As [`Daemon::opens`].
+    pub async fn opens_with(
+        &self,
+        peer: &impl Peer,
+        capacity: Sat,
+        change: impl FnOnce(&mut OpenChannelRequest),
+    ) -> Result<Channel> {
+        let funding = self.begins_to_open(peer, capacity, change).await?;
+        if !self.bitcoind().mempool()?.contains(&funding.txid) {
+            return Err(Failure::new(format!("funding {funding} is not in the mempool")));
+        }
+        self.bitcoind().mine(DEEP)?;
+        let channel = self.active_channel(peer.node_id()?).await?;
+        peer.has_channel_with(self.id()?).await?;
+        Ok(channel)
+    }
+
+    /// Opens up to the broadcast of the funding transaction, whose output it returns.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn begins_to_open(
+        &self,
+        peer: &impl Peer,
+        capacity: Sat,
+        change: impl FnOnce(&mut OpenChannelRequest),
+    ) -> Result<OutPoint> {
+        let mut request = OpenChannelRequest {
+            node_pubkey: peer.node_id()?.serialize().to_vec(),
+            local_funding_amount: i64::try_from(capacity.sat())?,
+            ..OpenChannelRequest::default()
+        };
+        change(&mut request);
+        let opened = self.lightning().await?.open_channel_sync(request).await;
+        outpoint(&opened.context(format!("{} opens", self.name()))?.into_inner())
+    }
+
+    /// Waits until a channel with `peer` is active, and returns it.
+    ///
+    /// # Errors
+    /// When that does not come.
+    pub async fn active_channel(&self, peer: PublicKey) -> Result<Channel> {
+        let peer = peer.to_string();
+        self.until("the channel is active", async || {
+            let channels = self.channels().await?.into_iter();
+            let mut active = channels.filter(|channel| channel.active);
+            Ok(active.find(|channel| channel.remote_pubkey == peer))
+        })
+        .await
+    }
+
+    /// Pays `amount` to a peer's new invoice.
+    ///
+    /// # Errors
+    /// When the payment fails.
+    pub async fn pays(&self, peer: &impl Peer, amount: Msat) -> Result<Payment> {
+        self.pays_invoice(&peer.invoices(amount, "story").await?).await
+    }
+
+    /// Pays an invoice.
+    ///
+    /// # Errors
+    /// When the payment fails.
+    pub async fn pays_invoice(&self, invoice: &str) -> Result<Payment> {
+        let payment = self.tries_to_pay(invoice).await?;
+        match payment.status() {
+            PaymentStatus::Succeeded => Ok(payment),
+            _ => Err(Failure::new(format!("not paid: {:?}", payment.failure_reason()))),
+        }
+    }
+
+    /// Pays an invoice and returns how that ended, well or not.
+    ///
+    /// # Errors
+    /// When the daemon refuses to try, or goes away.
+    pub async fn tries_to_pay(&self, invoice: &str) -> Result<Payment> {
+        let request = SendPaymentRequest {
+            payment_request: invoice.into(),
+            timeout_seconds: i32::try_from(PAYMENT_TIMEOUT.as_secs())?,
+            no_inflight_updates: true,
+            ..SendPaymentRequest::default()
+        };
+        let mut updates = self.router().await?.send_payment_v2(request).await?.into_inner();
+        while let Some(payment) = updates.message().await? {
+            if is_ended(&payment) {
+                return Ok(payment);
+            }
+        }
+        Err(Failure::new("the updates ended before the payment"))
+    }
+
+    /// Closes its channel with a peer together, and mines until that is done.
+    ///
+    /// # Errors
+    /// When it is refused or does not end.
+    pub async fn closes(&self, channel: &Channel) -> Result<()> {
+        let mut updates = self.begins_to_close(channel, false).await?;
+        while let Some(CloseStatusUpdate { update }) = updates.message().await? {
+            match update {
+                Some(Update::ClosePending(_)) => drop(self.bitcoind().mine(DEEP)?),
+                Some(Update::ChanClose(close)) if close.success => return Ok(()),
+                _ => {}
+            }
+        }
+        Err(Failure::new("the updates ended before the channel was closed"))
+    }
+
+    /// Begins to close a channel, together or alone.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn begins_to_close(
+        &self,
+        channel: &Channel,
+        force: bool,
+    ) -> Result<Streaming<CloseStatusUpdate>> {
+        let channel_point = Some(channel_point(channel)?);
+        let request = CloseChannelRequest { channel_point, force, ..Default::default() };
+        let closing = self.lightning().await?.close_channel(request).await;
+        Ok(closing.context(format!("{} closes", self.name()))?.into_inner())
+    }
+
+    /// GetInfo.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn info(&self) -> Result<GetInfoResponse> {
+        Ok(self.lightning().await?.get_info(GetInfoRequest {}).await?.into_inner())
+    }
+
+    /// WalletBalance.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn coins(&self) -> Result<WalletBalanceResponse> {
+        let request = WalletBalanceRequest::default();
+        Ok(self.lightning().await?.wallet_balance(request).await?.into_inner())
+    }
+
+    /// ListChannels.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn channels(&self) -> Result<Vec<Channel>> {
+        let request = ListChannelsRequest::default();
+        Ok(self.lightning().await?.list_channels(request).await?.into_inner().channels)
+    }
+
+    /// PendingChannels.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn pending_channels(&self) -> Result<PendingChannelsResponse> {
+        let request = PendingChannelsRequest::default();
+        Ok(self.lightning().await?.pending_channels(request).await?.into_inner())
+    }
+
+    /// ListPayments, those that have not ended too.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn payments(&self) -> Result<Vec<Payment>> {
+        let request = ListPaymentsRequest { include_incomplete: true, ..Default::default() };
+        Ok(self.lightning().await?.list_payments(request).await?.into_inner().payments)
+    }
+
+    /// ListInvoices, up to a thousand.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn all_invoices(&self) -> Result<Vec<Invoice>> {
+        let request = ListInvoiceRequest { num_max_invoices: 1_000, ..Default::default() };
+        Ok(self.lightning().await?.list_invoices(request).await?.into_inner().invoices)
+    }
+}
+
+/// Whether a payment is settled or failed.
+pub fn is_ended(payment: &Payment) -> bool {
+    matches!(payment.status(), PaymentStatus::Succeeded | PaymentStatus::Failed)
+}
+
+fn outpoint(point: &ChannelPoint) -> Result<OutPoint> {
+    let txid = match &point.funding_txid {
+        Some(FundingTxid::FundingTxidStr(txid)) => txid.parse()?,
+        Some(FundingTxid::FundingTxidBytes(bytes)) => bitcoin::consensus::deserialize(bytes)?,
+        None => return Err(Failure::new("a channel point without a transaction")),
+    };
+    Ok(OutPoint { txid, vout: point.output_index })
+}
+
+fn channel_point(channel: &Channel) -> Result<ChannelPoint> {
+    let outpoint: OutPoint = channel.channel_point.parse()?;
+    let funding_txid = Some(FundingTxid::FundingTxidStr(outpoint.txid.to_string()));
+    Ok(ChannelPoint { funding_txid, output_index: outpoint.vout })
+}
