@@ -1,8 +1,10 @@
 //! The daemon around the contract: disk, sockets, chain, policy.
 
 pub mod chain;
+pub mod config;
 pub mod files;
 pub mod invoices;
 pub mod keys;
 pub mod onion;
+pub mod log;
 pub mod store;

@@ -2,6 +2,7 @@
 
 mod chain;
 mod invoices;
+mod config;
 mod keys;
 mod onion;
 mod store;

@@ -1,0 +1,125 @@
+//! The table of flags: lnd's names, for what is built.
+
+/// What follows a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing, or `=true` or `=false`.
+    Switch,
+    /// A value; the last one given counts.
+    Value,
+    /// A value; may be given again for more.
+    List,
+}
+
+/// A flag, on the command line `--NAME`, in the file `NAME=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flag {
+    /// Its name without dashes.
+    pub name: &'static str,
+    /// What follows it.
+    pub kind: Kind,
+    /// The value if it is not given; of a list, the only entry; empty if there is none.
+    pub default: &'static str,
+    /// What it does, in a line.
+    pub help: &'static str,
+}
+
+use Kind::{List, Switch, Value};
+
+const fn flag(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
+    Flag { name, kind, default, help }
+}
+
+/// Every flag.
+pub const FLAGS: &[Flag] = &[
+    flag("help", Switch, "", "show this and stop"),
+    flag("version", Switch, "", "show the version and stop"),
+    flag("fulmendir", Value, "~/.fulmen", "directory for everything fulmend keeps"),
+    flag("lnddir", Value, "", "the same as fulmendir"),
+    flag("configfile", Value, "", "configuration file (default: fulmen.conf in fulmendir)"),
+    flag("datadir", Value, "", "directory for the database and secrets (default: fulmendir/data)"),
+    flag("logdir", Value, "", "directory for logs (default: fulmendir/logs)"),
+    flag("debuglevel", Value, "info", "LEVEL, or SUBSYSTEM=LEVEL,… (trace to critical, off)"),
+    flag("alias", Value, "", "the node's name for others, up to 32 bytes (default: of its key)"),
+    flag("color", Value, "#3399FF", "the node's colour for others, #RRGGBB"),
+    flag("listen", List, ":9735", "address for peers to connect to"),
+    flag("rpclisten", List, "localhost:10009", "address for gRPC"),
+    flag("externalip", List, "", "address to announce, IP or IP:PORT"),
+    flag("tlsextraip", List, "", "further IP address that the TLS certificate is for"),
+    flag("tlsextradomain", List, "", "further name that the TLS certificate is for"),
+    flag("noseedbackup", Switch, "", "make and open a wallet without asking; for tests only"),
+    flag("maxpendingchannels", Value, "1", "channels that a peer may have opening at once"),
+    flag("minchansize", Value, "20000", "smallest channel accepted from a peer, in sat"),
+    flag("maxchansize", Value, "16777215", "largest channel accepted from a peer, in sat"),
+    flag("trickledelay", Value, "90000", "time between two batches of gossip, in ms"),
+    flag("bitcoin.active", Switch, "true", "for lnd's sake; cannot be switched off"),
+    flag("bitcoin.mainnet", Switch, "", "use the main network; refused for now"),
+    flag("bitcoin.testnet", Switch, "", "use the test network (3)"),
+    flag("bitcoin.signet", Switch, "", "use signet"),
+    flag("bitcoin.regtest", Switch, "", "use a regression test network"),
+    flag("bitcoin.node", Value, "bitcoind", "where blocks come from; there is only bitcoind"),
+    flag(
+        "bitcoin.defaultchanconfs",
+        Value,
+        "0",
+        "confirmations before a channel is used (0: 3 to 6 by its size)",
+    ),
+    flag("bitcoin.basefee", Value, "1000", "fee for forwarding an HTLC, in msat"),
+    flag("bitcoin.feerate", Value, "1", "fee for forwarding, in millionths of the amount"),
+    flag("bitcoin.timelockdelta", Value, "80", "blocks between a forward's two expiries"),
+    flag("bitcoin.minhtlc", Value, "1", "smallest HTLC accepted on our channels, in msat"),
+    flag("bitcoind.rpchost", Value, "localhost", "bitcoind's RPC, HOST or HOST:PORT"),
+    flag("bitcoind.rpcuser", Value, "", "user for bitcoind's RPC"),
+    flag("bitcoind.rpcpass", Value, "", "password for bitcoind's RPC"),
+    flag(
+        "bitcoind.rpccookie",
+        Value,
+        "",
+        "cookie file for bitcoind's RPC (default: in bitcoind.dir)",
+    ),
+    flag("bitcoind.dir", Value, "~/.bitcoin", "bitcoind's directory, for its cookie file"),
+    flag("bitcoind.zmqpubrawblock", Value, "", "where bitcoind publishes blocks, tcp://HOST:PORT"),
+    flag("bitcoind.zmqpubhashblock", Value, "", "where bitcoind publishes block hashes"),
+    flag("bitcoind.zmqpubrawtx", Value, "", "where bitcoind publishes transactions"),
+];
+
+/// lnd's flags that people set, of what is not built.
+pub const NOT_BUILT: &[(&str, &str)] = &[
+    ("restlisten", "the REST interface"),
+    ("bitcoin.testnet4", "testnet4"),
+    ("bitcoin.simnet", "simnet"),
+    ("accept-keysend", "keysend"),
+    ("accept-amp", "AMP"),
+    ("tor.active", "Tor"),
+    ("protocol.wumbo-channels", "channels above 16777215 sat"),
+    ("wtclient.active", "the watchtower client"),
+    ("watchtower.active", "the watchtower"),
+    ("db.backend", "another database"),
+    ("wallet-unlock-password-file", "unlocking by a file"),
+];
+
+/// Short forms of a few flags.
+pub const SHORT: &[(&str, &str)] =
+    &[("h", "help"), ("V", "version"), ("C", "configfile"), ("b", "datadir"), ("d", "debuglevel")];
+
+/// The flag of that name.
+pub fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name.eq_ignore_ascii_case(name))
+}
+
+/// The text of `--help`.
+pub fn help() -> String {
+    let mut text = String::from("Usage: fulmend [--FLAG[=VALUE]]…\n\n");
+    for flag in FLAGS {
+        let value = if flag.kind == Switch { "" } else { "=" };
+        let again = if flag.kind == List { "; may be repeated" } else { "" };
+        let default = match flag.default {
+            "" => String::new(),
+            default => format!(" (default: {default})"),
+        };
+        let name = format!("--{}{value}", flag.name);
+        text.push_str(&format!("  {name:<28} {}{again}{default}\n", flag.help));
+    }
+    text.push_str("\nThe same names are used in fulmen.conf, as NAME=VALUE.\n");
+    text
+}
