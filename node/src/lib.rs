@@ -5,6 +5,6 @@ pub mod config;
 pub mod files;
 pub mod invoices;
 pub mod keys;
-pub mod onion;
 pub mod log;
+pub mod onion;
 pub mod store;

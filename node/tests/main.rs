@@ -1,8 +1,9 @@
 //! Stories about the parts of the daemon.
 
+
 mod chain;
-mod invoices;
 mod config;
+mod invoices;
 mod keys;
 mod onion;
 mod store;
