@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod config;
+pub mod desk;
 pub mod files;
 pub mod invoices;
 pub mod keys;

@@ -3,6 +3,7 @@
 
 mod chain;
 mod config;
+mod disk;
 mod invoices;
 mod keys;
 mod onion;

@@ -1,3 +1,4 @@
 //! Invoices: written, read, and paid.
 
 mod bolt11;
+mod registry;
