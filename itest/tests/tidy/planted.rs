@@ -77,6 +77,7 @@ fn arrows_up_are_seen() {
     assert_eq!(wrong("channel/src/keys/derive.rs", "use crate::{amount::Msat, script};"), 1);
     assert_eq!(wrong("channel/src/script/anchor.rs", "fn f(t: crate::transactions::Tx) {}"), 1);
     assert_eq!(wrong("channel/src/onchain/identify.rs", "use crate::protocol::Opening;"), 1);
+    assert_eq!(wrong("channel/src/protocol/failing.rs", "use crate::onchain::identify;"), 0);
     assert_eq!(wrong("channel/src/strange.rs", ""), 1);
     assert_eq!(wrong("channel/src/amount.rs", "use std::collections::HashMap;"), 1);
     assert_eq!(wrong("channel/src/protocol/opening.rs", "use crate::{contract, keys};"), 0);
@@ -86,10 +87,11 @@ fn arrows_up_are_seen() {
 #[test]
 fn lost_files_are_seen() {
     let sources = [
-        file("a/src/lib.rs", "pub mod one;\nmod two;"),
+        file("a/src/lib.rs", "pub mod one;\nmod two;\n#[path = \"three_tests.rs\"]\nmod t;"),
         file("a/src/one.rs", "mod deep;"),
         file("a/src/one/deep.rs", ""),
         file("a/src/two/mod.rs", "// mod lost;"),
+        file("a/src/three_tests.rs", ""),
         file("a/src/two/lost.rs", ""),
         file("a/tests/lost.rs", ""),
     ];

@@ -37,6 +37,11 @@ fn modules(source: &Source) -> BTreeSet<PathBuf> {
     let owns_its_folder = stem == "mod" || is_root(&source.path);
     let base = if owns_its_folder { folder.to_path_buf() } else { folder.join(&*stem) };
     let mut paths = BTreeSet::new();
+    // Paths are strings, which the code is without.
+    for line in source.text.lines() {
+        let path = line.trim().strip_prefix("#[path = \"").and_then(|path| path.split('"').next());
+        paths.extend(path.map(|path| folder.join(path)));
+    }
     for line in &source.code {
         let Some((_, rest)) = line.split_once("mod ") else { continue };
         let Some(name) = rest.trim().strip_suffix(';') else { continue };

@@ -63,6 +63,7 @@ fn says_why(source: &Source, number: usize) -> bool {
     let attribute: String = lines.take(8).collect::<Vec<_>>().join("\n");
     let attribute = attribute.split(']').next().unwrap_or_default();
     above.trim_start().starts_with("// ")
+        || above.trim_start().starts_with("/// ")
         || source.text.lines().nth(number - 1).is_some_and(|line| line.contains("//"))
         || attribute.trim() == "#[allow(clippy::expect_used)"
         || attribute.contains("reason = ")
