@@ -2,6 +2,7 @@
 //! fault, so that a rule that sees nothing is noticed.
 
 mod layering;
+mod pages;
 mod planted;
 mod reach;
 mod shape;
@@ -38,4 +39,9 @@ fn every_file_is_reached() {
     let sources = Source::all();
     assert!(sources.len() > 50, "only {} files found", sources.len());
     assert_none(reach::unreached(&sources));
+}
+
+#[test]
+fn pages_lead_somewhere() {
+    assert_none([pages::dead_links(), pages::unknown_commands()].concat());
 }
