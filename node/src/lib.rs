@@ -8,4 +8,5 @@ pub mod invoices;
 pub mod keys;
 pub mod log;
 pub mod onion;
+pub mod peer;
 pub mod store;
