@@ -7,4 +7,5 @@ mod disk;
 mod invoices;
 mod keys;
 mod onion;
+mod peer;
 mod store;
