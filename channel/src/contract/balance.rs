@@ -24,19 +24,44 @@ impl Balances {
             Side::Remote => self.remote,
         }
     }
-    /// Moves `amount` away from `side`. The sum of both was checked when the HTLC was taken.
-    pub(super) fn debit(&mut self, side: Side, amount: Msat) {
-        let balance = self.of_mut(side);
-        *balance = balance.saturating_sub(amount);
-    }
-    pub(super) fn credit(&mut self, side: Side, amount: Msat) {
-        let balance = self.of_mut(side);
-        *balance = balance.saturating_add(amount);
-    }
     fn of_mut(&mut self, side: Side) -> &mut Msat {
         match side {
             Side::Local => &mut self.local,
             Side::Remote => &mut self.remote,
+        }
+    }
+}
+
+/// What HTLCs do to the balances. Summed up first and applied as one: what a fulfilled HTLC brings
+/// in may already be on its way out again in the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Movements {
+    incoming: Balances,
+    outgoing: Balances,
+}
+
+impl Movements {
+    /// An HTLC that is still there: its value is nobody's.
+    fn hold(&mut self, offerer: Side, htlc: &Htlc) {
+        let outgoing = self.outgoing.of_mut(offerer);
+        *outgoing = outgoing.saturating_add(htlc.amount);
+    }
+    /// An HTLC that is over: its value moves if it was fulfilled.
+    pub fn settle(&mut self, offerer: Side, htlc: &Htlc) {
+        if let Some(Removal::Fulfilled(_)) = htlc.removal {
+            self.hold(offerer, htlc);
+            let incoming = self.incoming.of_mut(offerer.other());
+            *incoming = incoming.saturating_add(htlc.amount);
+        }
+    }
+    /// The balances after these movements. That they suffice was checked when the HTLC was taken.
+    pub fn applied_to(&self, base: Balances) -> Balances {
+        let after = |base: Msat, incoming: Msat, outgoing| {
+            base.saturating_add(incoming).saturating_sub(outgoing)
+        };
+        Balances {
+            local: after(base.local, self.incoming.local, self.outgoing.local),
+            remote: after(base.remote, self.incoming.remote, self.outgoing.remote),
         }
     }
 }
@@ -75,31 +100,23 @@ impl Commitments {
             View::Signed => stage,
             View::Next => stage.after(Step::Signs(holder.other()), offerer),
         };
-        let mut balances = self.state.base;
+        let mut movements = Movements::default();
         let mut htlcs = Vec::new();
         for (&(offerer, id), htlc) in &self.htlcs {
             match stage_in(htlc.stage, offerer).on_commitment(holder, offerer) {
                 Presence::NotYet => {}
                 Presence::Present => {
-                    balances.debit(offerer, htlc.amount);
+                    movements.hold(offerer, htlc);
                     htlcs.push((offerer, id, htlc.clone()));
                 }
-                Presence::Removed => settle(&mut balances, offerer, htlc),
+                Presence::Removed => movements.settle(offerer, htlc),
             }
         }
         let funder = self.params.funder;
         let on_it = |stage| stage_in(stage, funder).on_commitment(holder, funder);
         let feerate = self.state.fees.iter().rev().find(|f| on_it(f.stage) == Presence::Present);
         let feerate = feerate.map(|f| f.feerate).unwrap_or(FeeratePerKw::FLOOR);
-        Content { balances, feerate, htlcs }
-    }
-}
-
-/// What an HTLC that is over does to the balances: its value moves if it was fulfilled.
-pub(super) fn settle(balances: &mut Balances, offerer: Side, htlc: &Htlc) {
-    if let Some(Removal::Fulfilled(_)) = htlc.removal {
-        balances.debit(offerer, htlc.amount);
-        balances.credit(offerer.other(), htlc.amount);
+        Content { balances: movements.applied_to(self.state.base), feerate, htlcs }
     }
 }
 

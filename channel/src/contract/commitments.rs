@@ -2,7 +2,7 @@
 //! `send_x` / `receive_x`. No messages are made here beyond what the state says, nothing is stored,
 //! nothing is decided about turns: that is `protocol`.
 
-use super::balance::{settle, Balances, View};
+use super::balance::{Balances, Movements, View};
 use super::htlc::{FeeUpdate, Htlc, PenaltyRecord, Presence, Removal, Stage, Step};
 use crate::amount::{FeeratePerKw, Height, Msat, Sat};
 use crate::changeset::Row;
@@ -393,11 +393,13 @@ impl Commitments {
     /// Folds what is settled for good into the base balances and forgets it.
     fn fold(&mut self) -> Vec<Settled> {
         let gone = self.htlcs.extract_if_gone();
+        let mut movements = Movements::default();
         for settled in &gone {
-            settle(&mut self.state.base, settled.offerer, &settled.htlc);
+            movements.settle(settled.offerer, &settled.htlc);
             self.dirty.insert(Row::Htlc(settled.offerer, settled.id));
             self.dirty.insert(Row::Memo(settled.offerer, settled.id));
         }
+        self.state.base = movements.applied_to(self.state.base);
         let last_locked = self.state.fees.iter().rposition(|fee| fee.stage == Stage::Locked);
         self.state.fees.drain(..last_locked.unwrap_or(0));
         gone
