@@ -8,6 +8,7 @@
 
 mod codec;
 mod opening;
+mod reestablish;
 mod support;
 mod transactions;
 mod updating;

@@ -28,7 +28,7 @@ fn two_sides_open_a_channel() {
 
 #[test]
 fn a_channel_is_not_ready_before_its_depth() {
-    let mut pair = Pair::funded(|_| {});
+    let mut pair = Pair::funded(|_, _| {});
     pair.confirms(2);
     assert!(!pair.alice.is_usable() && !pair.bob.is_usable());
     pair.confirms(3);
@@ -37,7 +37,7 @@ fn a_channel_is_not_ready_before_its_depth() {
 
 #[test]
 fn a_funded_channel_survives_a_crash_of_both_before_it_is_ready() {
-    let mut pair = Pair::funded(|_| {});
+    let mut pair = Pair::funded(|_, _| {});
     pair.alice.crashes();
     pair.bob.crashes();
     assert_eq!(pair.alice.published.len(), 2, "alice publishes F again");

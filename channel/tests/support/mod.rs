@@ -1,6 +1,7 @@
 //! Two channels that talk over a wire we hold: `pair.alice.pays(..)` in verbs, below stories.
 
 use bitcoin::absolute::LockTime;
+use bitcoin::consensus::encode::serialize;
 use bitcoin::constants::ChainHash;
 use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, TxIn, TxOut};
@@ -8,16 +9,17 @@ use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
 use fulmen_channel::changeset::Rows;
 use fulmen_channel::channel::Channel;
 use fulmen_channel::contract::commitments::Offer;
-use fulmen_channel::contract::htlc::Removal;
+use fulmen_channel::contract::htlc::{Removal, Stage};
 use fulmen_channel::error::Refused;
-use fulmen_channel::input::{Command, Handled, Input};
+use fulmen_channel::input::{Command, FundingRequest, Handled, Input};
 use fulmen_channel::keys::{InMemorySigner, Inline, Signer};
 use fulmen_channel::message::Message;
 use fulmen_channel::output::{Event, Output, Resolved};
-use fulmen_channel::params::{CommitmentFormat, SideParams};
+use fulmen_channel::params::{CommitmentFormat, Side, SideParams};
 use fulmen_channel::payment::{PaymentHash, Preimage};
+use fulmen_channel::protocol::open::Open;
 use fulmen_channel::protocol::opening::{AcceptPolicy, OpenRequest};
-use fulmen_channel::transactions::funding::funding_script;
+use fulmen_channel::transactions::commitment::CommitmentTx;
 use lightning::ln::types::ChannelId;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,6 +35,17 @@ pub struct Party {
     pub published: Vec<Transaction>,
     pub wants_disconnect: bool,
     seed: [u8; 32],
+}
+
+/// What a side makes of a message of the peer's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Taken, or ignored: no objection.
+    Fine,
+    /// A warning, and the connection is closed.
+    Warned(String),
+    /// An error, and the channel is failed.
+    Failed(String),
 }
 
 /// Two sides and the wire between them.
@@ -120,14 +133,7 @@ impl Party {
     }
 
     pub fn offers(&mut self, amount: Msat, hash: PaymentHash) -> Result<u64, Refused> {
-        let offer = Offer {
-            amount,
-            payment_hash: hash,
-            cltv_expiry: Height::new(500),
-            onion: onion(),
-            memo: hash.0.to_vec(),
-        };
-        match self.handle(Input::Command(Command::Offer(offer)))? {
+        match self.handle(Input::Command(Command::Offer(offer(amount, hash))))? {
             Handled::Offered(id) => Ok(id),
             Handled::Done => panic!("an offer has an id"),
         }
@@ -145,6 +151,78 @@ impl Party {
         self.drain();
     }
 
+    /// Hands in several inputs before anything is done about them.
+    pub fn handles_at_once(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        for input in inputs {
+            self.channel.handle(input).unwrap();
+        }
+        self.drain();
+    }
+
+    /// Hears one message that need not come from an honest peer, and judges it.
+    pub fn hears(&mut self, message: Message) -> Verdict {
+        let before = self.sent.len();
+        self.handle(Input::Message(message)).unwrap();
+        let answers = self.sent.iter().skip(before);
+        let verdicts = answers.filter_map(|answer| match answer {
+            Message::Warning(warning) => Some(Verdict::Warned(warning.data.clone())),
+            Message::Error(error) => Some(Verdict::Failed(error.data.clone())),
+            _ => None,
+        });
+        let verdict = verdicts.last().unwrap_or(Verdict::Fine);
+        assert_eq!(matches!(verdict, Verdict::Warned(_)), self.wants_disconnect);
+        verdict
+    }
+
+    /// Names of the messages on their way out.
+    pub fn is_saying(&self) -> Vec<&'static str> {
+        self.sent.iter().map(name).collect()
+    }
+
+    /// Settles the HTLC with the preimage of number `n`.
+    pub fn fulfills(&mut self, n: u64) {
+        let removal = Removal::Fulfilled(preimage(n));
+        self.removes(self.received(n), removal).unwrap();
+    }
+
+    /// The id of the HTLC that arrived with the hash of number `n`.
+    pub fn received(&self, n: u64) -> u64 {
+        let hash = preimage(n).hash();
+        let id = self.events.iter().rev().find_map(|event| match event {
+            Event::Received(htlc) if htlc.payment_hash == hash => Some(htlc.id),
+            _ => None,
+        });
+        id.expect("the HTLC arrived")
+    }
+
+    pub fn open(&self) -> &Open {
+        self.channel.funded().expect("the channel is funded")
+    }
+
+    pub fn offer(n: u64, msat: u64) -> Input {
+        let hash = preimage(n).hash();
+        Input::Command(Command::Offer(offer(Msat::new(msat), hash)))
+    }
+
+    /// Ids of the peer's HTLCs that wait to be settled or failed.
+    pub fn pending_received(&self) -> Vec<u64> {
+        let htlcs = self.open().contract.htlcs.iter();
+        let waits = htlcs.filter(|((by, _), htlc)| {
+            *by == Side::Remote && htlc.stage == Stage::Locked && htlc.removal.is_none()
+        });
+        waits.map(|((_, id), _)| *id).collect()
+    }
+
+    /// A second self from the same disk, to ask what it would do.
+    pub fn restored(party: &Party) -> Party {
+        let signer = Box::new(InMemorySigner::from_seed(party.seed));
+        let channel = Channel::restore(&party.disk, signer, Arc::new(Inline)).unwrap();
+        let mut twin = Party::new(party.name, channel, party.seed);
+        twin.disk = party.disk.clone();
+        twin.drain();
+        twin
+    }
+
     pub fn balance(&self) -> Msat {
         self.channel.funded().unwrap().contract.state.base.local
     }
@@ -156,7 +234,9 @@ impl Party {
 
 impl Pair {
     /// Alice has proposed a channel, Bob has not heard of it.
-    pub fn proposing(request: impl FnOnce(&mut OpenRequest)) -> (Party, AcceptPolicy) {
+    pub fn proposing(
+        terms: impl FnOnce(&mut OpenRequest, &mut AcceptPolicy),
+    ) -> (Party, AcceptPolicy) {
         let chain = ChainHash::REGTEST;
         let (a, b) = (InMemorySigner::from_seed([1; 32]), InMemorySigner::from_seed([2; 32]));
         let mut open = OpenRequest {
@@ -169,14 +249,14 @@ impl Pair {
             format: CommitmentFormat::Anchors,
             announce: false,
         };
-        request(&mut open);
-        let policy = AcceptPolicy {
+        let mut policy = AcceptPolicy {
             chain,
             local: limits(&b),
             minimum_depth: 3,
             min_capacity: Sat::new(20_000),
             max_capacity: Sat::new(16_000_000),
         };
+        terms(&mut open, &mut policy);
         let channel = Channel::open(open, Box::new(a), Arc::new(Inline)).unwrap();
         let mut alice = Party::new("alice", channel, [1; 32]);
         alice.drain();
@@ -184,8 +264,8 @@ impl Pair {
     }
 
     /// Both have signed; F is not in a block yet.
-    pub fn funded(request: impl FnOnce(&mut OpenRequest)) -> Pair {
-        let (mut alice, policy) = Self::proposing(request);
+    pub fn funded(terms: impl FnOnce(&mut OpenRequest, &mut AcceptPolicy)) -> Pair {
+        let (mut alice, policy) = Self::proposing(terms);
         let Some(Message::OpenChannel(open)) = alice.sent.pop_front() else { panic!("no open") };
         let signer = Box::new(InMemorySigner::from_seed([2; 32]));
         let bob = Channel::accept(&open, policy, signer, Arc::new(Inline)).unwrap();
@@ -198,27 +278,19 @@ impl Pair {
             _ => None,
         });
         let funding = funding.expect("bob accepted");
-        let tx = Transaction {
-            version: Version::TWO,
-            lock_time: LockTime::ZERO,
-            input: vec![TxIn { previous_output: OutPoint::null(), ..Default::default() }],
-            output: vec![TxOut {
-                value: funding.amount.to_amount(),
-                script_pubkey: funding.script,
-            }],
-        };
-        pair.alice.handle(Input::Command(Command::Fund(Box::new(tx)))).unwrap();
+        let tx = Box::new(funding_tx(&funding));
+        pair.alice.handle(Input::Command(Command::Fund(tx))).unwrap();
         pair.talk();
         pair
     }
 
     /// Ready on both sides, all the money at Alice's.
     pub fn open() -> Pair {
-        Self::open_with(|_| {})
+        Self::open_with(|_, _| {})
     }
 
-    pub fn open_with(request: impl FnOnce(&mut OpenRequest)) -> Pair {
-        let mut pair = Self::funded(request);
+    pub fn open_with(terms: impl FnOnce(&mut OpenRequest, &mut AcceptPolicy)) -> Pair {
+        let mut pair = Self::funded(terms);
         pair.confirms(3);
         pair
     }
@@ -248,13 +320,23 @@ impl Pair {
         {}
     }
 
-    /// The connection breaks, losing what was on its way, and comes back.
-    pub fn reconnects(&mut self) {
+    /// The connection breaks; what was on its way is lost.
+    pub fn disconnects(&mut self) {
         for party in [&mut self.alice, &mut self.bob] {
             party.sent.clear();
             party.handle(Input::Disconnected).unwrap();
+            party.sent.clear();
             party.wants_disconnect = false;
         }
+    }
+
+    /// The connection breaks, losing what was on its way, and comes back.
+    pub fn reconnects(&mut self) {
+        self.disconnects();
+        self.connects();
+    }
+
+    pub fn connects(&mut self) {
         for party in [&mut self.alice, &mut self.bob] {
             party.handle(Input::Connected).unwrap();
         }
@@ -265,7 +347,7 @@ impl Pair {
     pub fn alice_pays(&mut self, msat: u64, n: u64) {
         self.alice.offers(Msat::new(msat), preimage(n).hash()).unwrap();
         self.talk();
-        Self::settle(&mut self.bob, n);
+        self.bob.fulfills(n);
         self.talk();
     }
 
@@ -273,32 +355,77 @@ impl Pair {
     pub fn bob_pays(&mut self, msat: u64, n: u64) {
         self.bob.offers(Msat::new(msat), preimage(n).hash()).unwrap();
         self.talk();
-        Self::settle(&mut self.alice, n);
+        self.alice.fulfills(n);
         self.talk();
     }
 
-    fn settle(receiver: &mut Party, n: u64) {
-        let hash = preimage(n).hash();
-        let id = receiver.events.iter().rev().find_map(|event| match event {
-            Event::Received(htlc) if htlc.payment_hash == hash => Some(htlc.id),
-            _ => None,
-        });
-        let removal = Removal::Fulfilled(preimage(n));
-        receiver.removes(id.expect("the HTLC arrived"), removal).unwrap();
-    }
-
-    /// What each side's view says of the other must be what the other says of itself.
+    /// Nothing is pending, and both sides see the same balances and the same two commitments.
+    #[track_caller]
     pub fn agree(&self) {
-        let view = |party: &Party| party.channel.funded().unwrap().contract.state.clone();
-        let (a, b) = (view(&self.alice), view(&self.bob));
-        assert_eq!(a.base.local, b.base.remote);
-        assert_eq!(a.base.remote, b.base.local);
-        assert_eq!(a.local_number, b.remote_number);
-        assert_eq!(a.remote_number, b.local_number);
+        let (a, b) = (&self.alice.open().contract, &self.bob.open().contract);
+        assert_eq!(a.state.base.local, b.state.base.remote);
+        assert_eq!(a.state.base.remote, b.state.base.local);
+        assert_eq!(a.state.local_number, b.state.remote_number);
+        assert_eq!(a.state.remote_number, b.state.local_number);
+        let txid = |tx: Option<CommitmentTx>| tx.unwrap().txid;
+        let (a_local, a_remote) = self.alice.channel.commitments();
+        let (b_local, b_remote) = self.bob.channel.commitments();
+        assert_eq!(txid(a_local), txid(b_remote), "alice's commitment");
+        assert_eq!(txid(b_local), txid(a_remote), "bob's commitment");
     }
 
-    pub fn funding_script(&self) -> ScriptBuf {
-        let params = &self.alice.channel.funded().unwrap().contract.params;
-        funding_script(&params.local.basepoints.funding, &params.remote.basepoints.funding)
+    /// What spends F must satisfy: its output.
+    pub fn funding_output(&self) -> TxOut {
+        self.alice.open().funding_tx.as_ref().expect("alice funded").output[0].clone()
+    }
+}
+
+/// An offer that expires at block 500, remembered by its hash.
+pub fn offer(amount: Msat, payment_hash: PaymentHash) -> Offer {
+    let (cltv_expiry, memo) = (Height::new(500), payment_hash.0.to_vec());
+    Offer { amount, payment_hash, cltv_expiry, onion: onion(), memo }
+}
+
+/// A funding transaction that pays what was asked, from nowhere.
+pub fn funding_tx(request: &FundingRequest) -> Transaction {
+    let output = TxOut { value: request.amount.to_amount(), script_pubkey: request.script.clone() };
+    Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![TxIn { previous_output: OutPoint::null(), ..Default::default() }],
+        output: vec![output],
+    }
+}
+
+/// Bitcoin's own verdict: `tx` may spend `output` with its first input.
+#[track_caller]
+pub fn assert_spends(tx: &Transaction, output: &TxOut) {
+    let (script, value) = (output.script_pubkey.as_bytes(), output.value.to_sat());
+    bitcoinconsensus::verify(script, value, &serialize(tx), None, 0).expect("a valid spend");
+    let paid: u64 = tx.output.iter().map(|out| out.value.to_sat()).sum();
+    assert!(paid <= value, "it pays {paid} from {value}");
+}
+
+/// A message's name.
+pub fn name(message: &Message) -> &'static str {
+    match message {
+        Message::OpenChannel(_) => "open_channel",
+        Message::AcceptChannel(_) => "accept_channel",
+        Message::FundingCreated(_) => "funding_created",
+        Message::FundingSigned(_) => "funding_signed",
+        Message::ChannelReady(_) => "channel_ready",
+        Message::Shutdown(_) => "shutdown",
+        Message::ClosingSigned(_) => "closing_signed",
+        Message::UpdateAddHtlc(_) => "add",
+        Message::UpdateFulfillHtlc(_) => "fulfill",
+        Message::UpdateFailHtlc(_) => "fail",
+        Message::UpdateFailMalformedHtlc(_) => "malformed",
+        Message::CommitmentSigned(_) => "commitment_signed",
+        Message::RevokeAndAck(_) => "revoke_and_ack",
+        Message::UpdateFee(_) => "fee",
+        Message::ChannelReestablish(_) => "reestablish",
+        Message::AnnouncementSignatures(_) => "announcement_signatures",
+        Message::Error(_) => "error",
+        Message::Warning(_) => "warning",
     }
 }
