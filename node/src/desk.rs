@@ -38,11 +38,24 @@ impl Rows for Store {
     }
 }
 
-/// The bytes of a row.
-pub fn encode<R: Record>(record: &R) -> Vec<u8> {
+/// A value as bytes: postcard behind a byte that names the format.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     // Serialising into a Vec fails only for sequences of unknown length, which no record has.
-    let body = postcard::to_stdvec(record).unwrap_or_default();
+    let body = postcard::to_stdvec(value).unwrap_or_default();
     std::iter::once(FORMAT).chain(body).collect()
+}
+
+/// What [`encode`] made bytes of. `what` names it in the error.
+///
+/// # Errors
+/// `StoreError::Failed` for bytes of a later version, or damaged ones.
+pub fn decode_as<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    let bad = |why: String| StoreError::Failed(format!("{what} cannot be read: {why}"));
+    match bytes.split_first() {
+        Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|error| bad(error.to_string())),
+        Some((other, _)) => Err(bad(format!("its format {other} is of a later version"))),
+        None => Err(bad("it is empty".into())),
+    }
 }
 
 /// The record in a row, say of a scan.
@@ -50,14 +63,7 @@ pub fn encode<R: Record>(record: &R) -> Vec<u8> {
 /// # Errors
 /// `StoreError::Failed` for a row of a later version, or a damaged one.
 pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, StoreError> {
-    let bad = |why: String| {
-        StoreError::Failed(format!("a row of table {} cannot be read: {why}", R::TABLE.name()))
-    };
-    match bytes.split_first() {
-        Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|error| bad(error.to_string())),
-        Some((other, _)) => Err(bad(format!("its format {other} is of a later version"))),
-        None => Err(bad("it is empty".into())),
-    }
+    decode_as(&format!("a row of table {}", R::TABLE.name()), bytes)
 }
 
 /// A row that is written, but not durable yet: nothing if it is deleted.

@@ -8,5 +8,6 @@ pub mod invoices;
 pub mod keys;
 pub mod log;
 pub mod onion;
+pub mod payments;
 pub mod peer;
 pub mod store;

@@ -1,6 +1,5 @@
 //! Stories about the parts of the daemon.
 
-
 mod chain;
 mod config;
 mod disk;

@@ -113,11 +113,7 @@ const RULES: [(&str, Change, Answer); 33] = [
     ("HTLC brings less than the onion says", |_, _, h| h.amount = Msat::new(999), LowAmount),
     ("HTLC brings nothing", |_, _, h| h.amount = Msat::ZERO, LowAmount),
     ("one part of two", |_, p, _| p.amt_to_forward = Msat::new(500), Unknown),
-    (
-        "more than its total",
-        |_, p, _| p.payment_data.as_mut().unwrap().total = Msat::new(999),
-        Unknown,
-    ),
+    ("more than its total", |_, p, h| (sum(p, h, 1_001), total(p, 1_000)).1, Unknown),
     ("no payment data", |_, p, _| p.payment_data = None, Unknown),
     ("wrong secret", |_, p, _| p.payment_data.as_mut().unwrap().payment_secret[31] = 4, Unknown),
     ("a longer expiry", |_, _, h| h.cltv_expiry = HEIGHT.plus(2_000), Settled),
@@ -144,6 +140,10 @@ const RULES: [(&str, Change, Answer); 33] = [
 fn sum(payload: &mut Payload, htlc: &mut Incoming<'static>, amount: u64) {
     htlc.amount = Msat::new(amount);
     payload.amt_to_forward = Msat::new(amount);
+    total(payload, amount);
+}
+
+fn total(payload: &mut Payload, amount: u64) {
     payload.payment_data.as_mut().unwrap().total = Msat::new(amount);
 }
 

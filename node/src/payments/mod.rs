@@ -1,0 +1,18 @@
+//! Payments of ours, from the request to the preimage or the reason why there is none.
+//!
+//! ```text
+//!   request     what is asked for, checked
+//!   payment     a payment and its attempts, as rows
+//!   route       the way of an attempt, and its onion
+//!   lifecycle   start, succeeded, resolved, refused: what happened, and what to do
+//! ```
+
+pub mod lifecycle;
+mod payment;
+mod request;
+mod route;
+
+pub use lifecycle::{Launch, Step, Usable, World};
+pub use payment::{Attempt, AttemptFailure, FailureReason, Payment, Status, Terms};
+pub use request::{Limits, PayError, Request, BLOCK_PADDING, DEFAULT_CLTV_LIMIT};
+pub use route::{Hop, Route};
