@@ -11,3 +11,4 @@ pub mod onion;
 pub mod payments;
 pub mod peer;
 pub mod store;
+pub mod switch;
