@@ -7,5 +7,6 @@ pub mod ldk;
 pub mod places;
 pub mod port;
 pub mod process;
+pub mod python;
 pub mod regtest;
 pub mod wait;

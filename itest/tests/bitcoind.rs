@@ -1,12 +1,16 @@
 //! A bitcoind of one's own: it mines, pays, survives a kill, and dies with its owner.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use bitcoin::{Network, OutPoint};
 use bitcoincore_rpc::RpcApi;
 use fulmen_channel::amount::Sat;
 use fulmen_itest::bitcoind::Bitcoind;
 use fulmen_itest::failure::Result;
+use fulmen_itest::process::Process;
+use fulmen_itest::wait::{self, PATIENCE};
 
 #[test]
 fn mines_a_block() -> Result<()> {
@@ -51,6 +55,23 @@ fn two_at_once_do_not_meet_and_neither_outlives_its_owner() -> Result<()> {
     drop(one);
     assert!(!Path::new(&process).exists());
     Ok(())
+}
+
+#[test]
+fn the_kernel_ends_it_when_its_owner_is_killed() -> Result<()> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitcoind"));
+    command.arg("start").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut owner = Process::spawn("the owner", command)?;
+    let stdout = BufReader::new(owner.child().stdout.take().unwrap());
+    let said = stdout.lines().map_while(std::result::Result::ok);
+    let id = said.filter_map(|line| Some(line.split_once("process")?.1.trim().to_owned())).next();
+    let status = format!("/proc/{}/status", id.unwrap());
+    assert!(Path::new(&status).exists());
+    owner.kill();
+    wait::until("bitcoind has ended", PATIENCE, || {
+        let status = std::fs::read_to_string(&status).unwrap_or_else(|_| "State:\tZ".into());
+        Ok(status.contains("State:\tZ").then_some(()))
+    })
 }
 
 fn value(bitcoind: &Bitcoind, output: OutPoint) -> Result<Sat> {

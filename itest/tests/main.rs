@@ -8,4 +8,5 @@
 
 mod bitcoind;
 mod ldk_alone;
+mod python_client;
 mod tidy;

@@ -23,6 +23,7 @@ fn start() -> Result<()> {
     println!("  rpc      http://{RPC_LOGIN}:{RPC_LOGIN}@{}", bitcoind.rpc_address());
     println!("  rawblock {}", bitcoind.zmq_block());
     println!("  rawtx    {}", bitcoind.zmq_tx());
+    println!("  process  {}", bitcoind.id().unwrap_or_default());
     println!("  folder   {}", bitcoind.dir().display());
     let _ = stdin().read(&mut [0])?;
     bitcoind.stop()
