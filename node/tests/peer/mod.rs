@@ -4,6 +4,7 @@
 
 mod hostile;
 mod keeping;
+mod ldk;
 mod noise;
 mod pure;
 mod stories;

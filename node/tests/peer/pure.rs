@@ -9,10 +9,8 @@ use fulmen_node::peer::reconnect::Backoff;
 use fulmen_node::peer::session::{Session, Step};
 use fulmen_node::peer::wire::WireError;
 use fulmen_node::peer::{CloseReason, Patience, WireMessage};
-use lightning::ln::channelmanager::provided_init_features;
 use lightning::ln::msgs;
 use lightning::types::features::InitFeatures;
-use lightning::util::config::UserConfig;
 use serde_json::Value;
 
 use super::{init, init_with, numbered, patience};
@@ -32,14 +30,6 @@ fn with_bits(bits: &[usize]) -> InitFeatures {
 #[test]
 fn our_features_are_the_built_ones() {
     assert_eq!(our_features(), with_bits(&[0, 5, 8, 12, 14, 23, 27, 45]));
-}
-
-#[test]
-fn nodes_built_on_ldk_and_we_accept_each_other() {
-    let theirs = provided_init_features(&UserConfig::default());
-    assert_eq!(check(&our_features(), &theirs), Ok(()));
-    assert!(!theirs.requires_unknown_bits_from(&our_features()));
-    assert!(!our_features().requires_unknown_bits_from(&theirs));
 }
 
 #[test]
