@@ -148,3 +148,80 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         let _ = self.io.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bitcoin::secp256k1::{Secp256k1, SecretKey};
+
+    use super::super::noise::{Initiator, Responder};
+    use super::*;
+
+    /// Takes what is written, noting how much each time, never more than so much.
+    struct Writes(Vec<usize>, usize);
+
+    impl AsyncWrite for Writes {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            let taken = bytes.len().min(self.1);
+            self.0.push(taken);
+            Poll::Ready(Ok(taken))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A sealer and its opener at the other end.
+    fn keys() -> (Sealer, Opener) {
+        let key = |n| SecretKey::from_slice(&[n; 32]).unwrap();
+        let them = key(2).public_key(&Secp256k1::signing_only());
+        let (initiator, act_one) = Initiator::start(&key(1), &them, key(3)).unwrap();
+        let (responder, act_two) = Responder::start(&key(2), key(4), &act_one).unwrap();
+        let (ours, act_three) = initiator.finish(&act_two).unwrap();
+        (ours.sealer, responder.finish(&act_three).unwrap().0.opener)
+    }
+
+    #[tokio::test]
+    async fn what_waits_leaves_in_one_write() {
+        let mut writer = FrameWriter::new(Writes(vec![], usize::MAX), keys().0, Arc::default());
+        for _ in 0..5 {
+            writer.push(b"hello").unwrap();
+        }
+        writer.flush(Duration::MAX).await.unwrap();
+        writer.flush(Duration::MAX).await.unwrap();
+        assert_eq!(writer.io.0, [5 * (18 + 5 + 16)]);
+        writer.io = Writes(vec![], 30);
+        writer.push(b"hello").unwrap();
+        writer.flush(Duration::MAX).await.unwrap();
+        assert_eq!(writer.io.0, [30, 9]);
+        assert_eq!(writer.traffic.sent.load(Ordering::Relaxed), 6 * 39);
+    }
+
+    #[tokio::test]
+    async fn buffers_grow_for_a_large_message_and_shrink_after_it() {
+        let (mut sealer, opener) = keys();
+        let mut sent = Vec::new();
+        sealer.seal(&[1; 65_535], &mut sent).unwrap();
+        sealer.seal(b"small", &mut sent).unwrap();
+        let mut reader = FrameReader::new(&sent[..], opener, Arc::default());
+        assert_eq!(reader.buffer.capacity(), 0);
+        assert_eq!(reader.next().await.unwrap(), [1; 65_535]);
+        assert!(reader.buffer.capacity() >= 65_535);
+        assert_eq!(reader.next().await.unwrap(), b"small");
+        assert_eq!(reader.next().await, Err(CloseReason::Closed));
+        assert!(reader.buffer.capacity() <= KEEP + READ_CHUNK);
+        let mut writer = FrameWriter::new(Writes(vec![], 9999), keys().0, Arc::default());
+        writer.push(&[1; 65_535]).unwrap();
+        writer.flush(Duration::MAX).await.unwrap();
+        assert!(writer.buffer.capacity() <= KEEP);
+    }
+}

@@ -94,7 +94,9 @@ impl Registry {
     pub fn admit(&self, node: PublicKey, entry: &Entry) -> Admission {
         let mut state = self.state();
         if let Some(old) = state.connections.get_mut(&node) {
-            if !old.closing && !replaces(&self.us, &node, old, entry) {
+            let earlier = entry.since.saturating_duration_since(old.since);
+            let (was, is) = (old.outbound, entry.outbound);
+            if !old.closing && !replaces(&self.us, &node, was, is, earlier) {
                 return Admission::Refused(CloseReason::Duplicate);
             }
             old.close.send_if_modified(|reason| {
@@ -220,16 +222,78 @@ impl State {
     }
 }
 
-/// Whether a new connection of `them` takes an old one's place. It does, as the old one may have
-/// died unseen; but when both sides connected at once, both must keep the same of the two: the one
-/// that the node with the greater key began.
-fn replaces(us: &PublicKey, them: &PublicKey, old: &Entry, new: &Entry) -> bool {
-    let at_once =
-        old.outbound != new.outbound && new.since.saturating_duration_since(old.since) <= AT_ONCE;
-    !at_once || new.outbound == (us.serialize() > them.serialize())
+/// Whether a new connection of `them` takes an old one's place, which began that much earlier. It
+/// does, as the old one may have died unseen; but when both sides connected at once, both must keep
+/// the same of the two: the one that the node with the greater key began.
+fn replaces(
+    us: &PublicKey,
+    them: &PublicKey,
+    old_outbound: bool,
+    new_outbound: bool,
+    earlier: Duration,
+) -> bool {
+    let at_once = old_outbound != new_outbound && earlier <= AT_ONCE;
+    !at_once || new_outbound == (us.serialize() > them.serialize())
 }
 
 /// What a peer wrote, fit for a terminal (BOLT 1: printable ASCII only).
 fn printable(text: &str) -> String {
     text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).take(1000).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::secp256k1::{Secp256k1, SecretKey};
+
+    use super::*;
+
+    fn node(n: u16) -> PublicKey {
+        let [high, low] = n.to_be_bytes();
+        let mut secret = [1; 32];
+        (secret[0], secret[1]) = (high, low);
+        SecretKey::from_slice(&secret).unwrap().public_key(&Secp256k1::signing_only())
+    }
+
+    #[test]
+    fn both_sides_keep_the_same_of_two_connections_made_at_once() {
+        for n in 1..20 {
+            let (alice, bob) = (node(n), node(n + 1));
+            // Each side may see either of them first; true: the one that Alice began is kept.
+            let alice_keeps = |first_is_alices: bool| {
+                let replaced =
+                    replaces(&alice, &bob, first_is_alices, !first_is_alices, Duration::ZERO);
+                first_is_alices != replaced
+            };
+            let bob_keeps = |first_is_alices: bool| {
+                let replaced = replaces(&bob, &alice, !first_is_alices, first_is_alices, AT_ONCE);
+                first_is_alices != replaced
+            };
+            let kept = alice_keeps(true);
+            assert_eq!([alice_keeps(false), bob_keeps(true), bob_keeps(false)], [kept; 3]);
+        }
+    }
+
+    #[test]
+    fn a_later_connection_or_one_of_the_same_side_replaces_the_old_one() {
+        let (alice, bob) = (node(1), node(2));
+        let later = AT_ONCE + Duration::from_millis(1);
+        for (us, them) in [(alice, bob), (bob, alice)] {
+            for outbound in [false, true] {
+                assert!(replaces(&us, &them, outbound, outbound, Duration::ZERO));
+                assert!(replaces(&us, &them, outbound, !outbound, later));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_about_strangers_is_bounded() {
+        let registry = Registry::new(node(0), 1);
+        registry.want(node(1), vec![]);
+        registry.note_fault(&node(1), "late");
+        for n in 2..3000 {
+            registry.note_fault(&node(n), "rude");
+        }
+        let history = &registry.state().history;
+        assert!(history.len() <= REMEMBERED && history.contains_key(&node(1)));
+    }
 }
