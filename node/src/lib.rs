@@ -12,3 +12,4 @@ pub mod payments;
 pub mod peer;
 pub mod store;
 pub mod switch;
+pub mod wallet;

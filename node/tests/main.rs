@@ -8,3 +8,4 @@ mod keys;
 mod onion;
 mod peer;
 mod store;
+mod wallet;
