@@ -6,8 +6,12 @@
     clippy::arithmetic_side_effects
 )]
 
+mod closing;
 mod codec;
+mod force_close;
+mod limits;
 mod opening;
+mod opening_rules;
 mod reestablish;
 mod support;
 mod transactions;

@@ -152,6 +152,12 @@ impl Proposed {
         if local.dust_limit < MIN_DUST_LIMIT || local.channel_reserve < local.dust_limit {
             return refuse("the dust limit is below 354 sat or above the reserve".into());
         }
+        if local.max_accepted_htlcs > MAX_ACCEPTED_HTLCS {
+            return refuse(format!("at most {MAX_ACCEPTED_HTLCS} HTLCs can be accepted"));
+        }
+        if request.feerate < FeeratePerKw::FLOOR || request.feerate > MAX_FEERATE {
+            return refuse(format!("a feerate of {} is too low or too high", request.feerate));
+        }
         let costs = opening_costs(request.format, request.feerate);
         let ours = request.capacity.saturating_msat().saturating_sub(request.push);
         if ours.floor() < costs.saturating_add(local.channel_reserve) {

@@ -6,9 +6,9 @@ use bitcoin::constants::ChainHash;
 use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, TxIn, TxOut};
 use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
-use fulmen_channel::changeset::Rows;
+use fulmen_channel::changeset::{encode, Row, Rows};
 use fulmen_channel::channel::Channel;
-use fulmen_channel::contract::commitments::Offer;
+use fulmen_channel::contract::commitments::{Offer, State};
 use fulmen_channel::contract::htlc::{Removal, Stage};
 use fulmen_channel::error::Refused;
 use fulmen_channel::input::{Command, FundingRequest, Handled, Input};
@@ -202,6 +202,17 @@ impl Party {
     pub fn offer(n: u64, msat: u64) -> Input {
         let hash = preimage(n).hash();
         Input::Command(Command::Offer(offer(Msat::new(msat), hash)))
+    }
+
+    /// The same channel, had its own side this balance: as if it had been paid so far.
+    pub fn with_balance(&mut self, local: Msat) -> Channel {
+        let mut state: State = self.disk.require(Row::State).unwrap();
+        let all = self.open().contract.funding.capacity.to_msat().unwrap();
+        state.base.local = local;
+        state.base.remote = all.checked_sub(local).unwrap();
+        self.disk.0.insert(Row::State, encode(&state));
+        let signer = Box::new(InMemorySigner::from_seed(self.seed));
+        Channel::restore(&self.disk, signer, Arc::new(Inline)).unwrap()
     }
 
     /// Ids of the peer's HTLCs that wait to be settled or failed.
