@@ -373,7 +373,8 @@ fn the_funder_hears_an_answer_to_its_fee() {
     use Ends::{Agreed, Failed, Proposes, Warned};
     // Alice aims at 674 sat (674 weight units, 1,000 sat/kw) and takes 170 to 6,740.
     let (ideal, min, max) = (674, 170, 6_740);
-    let table: [(&str, u64, Option<(u64, u64)>, Ends); 9] = [
+    type Row = (&'static str, u64, Option<(u64, u64)>, Ends);
+    let table: [Row; 9] = [
         ("the same fee", ideal, Some((100, 9_000)), Agreed),
         ("another in the range", 2_000, Some((100, 9_000)), Agreed),
         ("the least", min, Some((100, 9_000)), Agreed),

@@ -291,7 +291,8 @@ fn dust_above_the_exposure_arrives_marked_to_be_failed() {
 
 #[test]
 fn a_wrong_removal_fails_the_channel() {
-    let wrong: [(&str, fn(&mut Message)); 3] = [
+    type Change = fn(&mut Message);
+    let wrong: [(&str, Change); 3] = [
         ("does not open", |message| {
             if let Message::UpdateFulfillHtlc(fulfill) = message {
                 fulfill.payment_preimage.0[0] ^= 1;
@@ -346,7 +347,8 @@ fn a_removal_is_heard_once_and_only_when_the_htlc_is_irrevocable() {
 
 #[test]
 fn a_wrong_signature_or_secret_fails_the_channel() {
-    let wrong: [(&str, fn(&mut Message) -> bool); 4] = [
+    type Change = fn(&mut Message) -> bool;
+    let wrong: [(&str, Change); 4] = [
         ("signature for the commitment", |message| match message {
             Message::CommitmentSigned(signed) => {
                 signed.signature = signed.htlc_signatures[0];

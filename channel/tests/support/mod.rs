@@ -164,12 +164,12 @@ impl Party {
         let before = self.sent.len();
         self.handle(Input::Message(message)).unwrap();
         let answers = self.sent.iter().skip(before);
-        let verdicts = answers.filter_map(|answer| match answer {
+        let mut verdicts = answers.filter_map(|answer| match answer {
             Message::Warning(warning) => Some(Verdict::Warned(warning.data.clone())),
             Message::Error(error) => Some(Verdict::Failed(error.data.clone())),
             _ => None,
         });
-        let verdict = verdicts.last().unwrap_or(Verdict::Fine);
+        let verdict = verdicts.next_back().unwrap_or(Verdict::Fine);
         assert_eq!(matches!(verdict, Verdict::Warned(_)), self.wants_disconnect);
         verdict
     }
