@@ -1,5 +1,6 @@
 //! The daemon around the contract: disk, sockets, chain, policy.
 
+pub mod auth;
 pub mod chain;
 pub mod config;
 pub mod desk;

@@ -1,5 +1,7 @@
 //! Stories about the parts of the daemon.
 
+
+mod auth;
 mod chain;
 mod config;
 mod disk;
