@@ -1,13 +1,15 @@
 //! Stories about the parts of the daemon.
 
-
 mod auth;
 mod chain;
 mod config;
+mod desk;
 mod disk;
 mod invoices;
 mod keys;
 mod onion;
+mod payments;
 mod peer;
 mod store;
+mod switch;
 mod wallet;

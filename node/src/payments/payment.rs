@@ -37,7 +37,7 @@ pub struct Terms {
 
 /// Where a payment or an attempt is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // lnrpc's words
 pub enum Status {
     InFlight,
     Succeeded,
@@ -46,7 +46,7 @@ pub enum Status {
 
 /// Why a payment failed (lnrpc `PaymentFailureReason`, of the same number).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // lnrpc's words
 pub enum FailureReason {
     Timeout = 1,
     NoRoute = 2,

@@ -1,0 +1,73 @@
+//! Reading through what is written but not durable yet.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use crate::disk::Disk;
+use fulmen_node::desk::{decode_as, encode, next_number, Desk, Pending};
+use fulmen_node::store::{Table, Unit};
+
+const KEY: &[u8] = b"key";
+
+/// Writes or deletes, and gives the unit and the mark behind it.
+fn step(disk: &Disk, pending: &mut Pending, value: Option<u8>) -> (Unit, u64) {
+    let mut unit = Unit::new();
+    let mut desk = Desk::new(disk, pending, &mut unit);
+    match value {
+        Some(value) => desk.put(Table::Meta, KEY, vec![value]),
+        None => desk.delete(Table::Meta, KEY),
+    }
+    (unit, pending.mark())
+}
+
+fn read(disk: &Disk, pending: &mut Pending) -> Option<Vec<u8>> {
+    Desk::new(disk, pending, &mut Unit::new()).get(Table::Meta, KEY).unwrap()
+}
+
+#[test]
+fn the_last_write_is_read_however_far_the_disk_is() {
+    let (mut disk, mut pending) = (Disk::default(), Pending::default());
+    assert_eq!(read(&disk, &mut pending), None);
+    let (first, first_mark) = step(&disk, &mut pending, Some(1));
+    let (second, second_mark) = step(&disk, &mut pending, Some(2));
+    let (third, third_mark) = step(&disk, &mut pending, None);
+    for (unit, mark) in [(first, first_mark), (second, second_mark)] {
+        assert_eq!(read(&disk, &mut pending), None, "deleted, although the disk has it");
+        disk.apply(&unit);
+        pending.durable(mark);
+    }
+    assert_eq!(read(&disk, &mut pending), None);
+    assert_eq!(read(&disk, &mut Pending::default()), Some(vec![2]));
+    disk.apply(&third);
+    pending.durable(third_mark);
+    assert_eq!(read(&disk, &mut pending), None);
+    // Nothing is held back: what the disk says now is read.
+    disk.apply(&step(&Disk::default(), &mut Pending::default(), Some(9)).0);
+    assert_eq!(read(&disk, &mut pending), Some(vec![9]));
+}
+
+#[test]
+fn numbers_are_never_given_twice() {
+    let (mut disk, mut pending) = (Disk::default(), Pending::default());
+    let mut numbers = Vec::new();
+    for _ in 0..3 {
+        let mut unit = Unit::new();
+        numbers.push(next_number(&mut Desk::new(&disk, &mut pending, &mut unit), "n").unwrap());
+        let mut later = Unit::new();
+        numbers.push(next_number(&mut Desk::new(&disk, &mut pending, &mut later), "n").unwrap());
+        disk.apply(&unit);
+        disk.apply(&later);
+        pending = Pending::default();
+    }
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn other_formats_are_refused_in_words() {
+    let good = encode(&7u64);
+    assert_eq!(decode_as::<u64>("the row", &good), Ok(7));
+    for (bytes, why) in
+        [(vec![], "it is empty"), (vec![2, 7], "format 2 is of a later version"), (vec![1], "")]
+    {
+        let error = decode_as::<u64>("the row", &bytes).unwrap_err().to_string();
+        assert!(error.contains("the row cannot be read") && error.contains(why), "{error}");
+    }
+}
