@@ -9,6 +9,9 @@ fn lnd_grpc_client() -> Result<Python> {
 
 #[test]
 fn its_stubs_know_our_calls() -> Result<()> {
+    if Python::is_missing() {
+        return Ok(());
+    }
     let version = lnd_grpc_client()?.runs("stubs.py", &[])?;
     assert_eq!(version.trim(), "0.6.0");
     Ok(())
