@@ -7,6 +7,7 @@
 )]
 
 mod bitcoind;
+mod chain;
 mod ldk_alone;
 mod python_client;
 mod tidy;

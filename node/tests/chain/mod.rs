@@ -9,5 +9,6 @@
 mod broadcast;
 pub mod fake;
 mod follow;
+mod rpc;
 mod watch;
 mod zmq;
