@@ -7,7 +7,6 @@
 )]
 
 mod bitcoind;
-mod chain;
 mod ldk_alone;
 mod python_client;
 mod tidy;

@@ -2,15 +2,22 @@
 
 pub mod auth;
 pub mod chain;
+pub mod channels;
+pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod files;
 pub mod invoices;
 pub mod keys;
 pub mod log;
+pub mod money;
+pub mod node;
 pub mod onion;
 pub mod payments;
 pub mod peer;
+pub mod rpc;
+pub mod run;
 pub mod store;
 pub mod switch;
+pub mod switchboard;
 pub mod wallet;

@@ -28,7 +28,6 @@ use bitcoin::{Block, BlockHash, Network, OutPoint, Transaction, Txid};
 use follow::BlockSource;
 use fulmen_channel::amount::{FeeratePerKw, Height};
 use rpc::{chain_name, ChainInfo, Rpc};
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -164,7 +163,6 @@ struct Inner {
     status: watch::Sender<Status>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
-    feerates: Mutex<BTreeMap<Target, FeeratePerKw>>,
 }
 
 impl Chain {
@@ -196,7 +194,6 @@ impl Chain {
             status: watch::Sender::new(Status { tip, best_height, synced: false, up: true }),
             stop: watch::Sender::new(false),
             task: Mutex::new(None),
-            feerates: Mutex::default(),
         };
         Ok(Chain { inner: Arc::new(inner) })
     }
@@ -277,8 +274,8 @@ impl Chain {
         self.command(Command::Abandon(txid));
     }
 
-    /// The last block that was sent or is about to be; before that, the last that was processed,
-    /// or bitcoind's best.
+    /// The last block that was delivered; before that, the last that was processed, or
+    /// bitcoind's best.
     pub fn tip(&self) -> BlockRef {
         self.inner.status.borrow().tip
     }
@@ -300,23 +297,12 @@ impl Chain {
         self.inner.status.borrow().up
     }
 
-    /// The feerate for a transaction that should confirm by `target`, at least 253 sat/kw. Never
-    /// fails: without an answer it is the last one given, or a fallback.
+    /// The feerate for a transaction that should confirm by `target`; never fails: without an
+    /// answer it is a fallback, at least 253 sat/kw.
     pub async fn feerate(&self, target: Target) -> FeeratePerKw {
         let ask = move |rpc: &Rpc| Ok((rpc.estimate(target.blocks())?, rpc.mempool_info()?.min));
-        let answer = self.inner.rpc.run(ask).await;
-        let mut known = lock(&self.inner.feerates);
-        match answer {
-            Ok((estimate, min)) => {
-                let rate = fees::feerate(target, estimate, min);
-                known.insert(target, rate);
-                rate
-            }
-            Err(_) => known
-                .get(&target)
-                .copied()
-                .unwrap_or_else(|| fees::feerate(target, None, FeeratePerKw::FLOOR)),
-        }
+        let (estimate, min) = self.inner.rpc.run(ask).await.unwrap_or((None, FeeratePerKw::FLOOR));
+        fees::feerate(target, estimate, min)
     }
     /// The feerate that commitments with anchors should have now.
     pub async fn anchors_feerate(&self) -> FeeratePerKw {
@@ -396,13 +382,12 @@ impl Task {
                 tracing::error!("the chain watcher failed; its panic is above");
                 return;
             };
-            // First, so that nobody who has an event finds the tip older than it.
-            self.publish(&watcher);
             for event in events {
                 if self.events.send(event).await.is_err() {
                     return;
                 }
             }
+            self.publish(&watcher);
             if over || (idle && self.pause(&mut watcher).await.is_none()) {
                 return;
             }

@@ -26,7 +26,7 @@ use super::noise::{Initiator, Responder, Transport, ACT_ONE, ACT_THREE, ACT_TWO}
 use super::registry::{Admission, Entry, Registry};
 use super::session::{CloseReason, Session, Step};
 use super::wire::WireMessage;
-use super::{Inner, PeerEvent};
+use super::{Inner, PeerEvent, PeerLink};
 
 /// How many pings and pongs may wait for the peer to read on.
 const URGENT: usize = 64;
@@ -219,7 +219,8 @@ async fn live(
     let place = Place { registry: &inner.registry, node, id: entry.id };
     let address = entry.address;
     tracing::info!("connected to {node}@{address}");
-    inner.emit(PeerEvent::Connected { node, features, outbound, address }).await;
+    let handle = PeerLink { queue: entry.queue.clone() };
+    inner.emit(PeerEvent::Connected { node, features, outbound, address, link: handle }).await;
     if let Some(ready) = ready.take() {
         // Who asked may have stopped waiting; the connection stays.
         let _ = ready.send(Ok(()));

@@ -110,6 +110,8 @@ pub enum PeerEvent {
         outbound: bool,
         /// `host:port` of its end of the connection.
         address: String,
+        /// This very connection.
+        link: PeerLink,
     },
     /// A message that is not the connection's own: about a channel, or gossip.
     Message {
@@ -125,6 +127,35 @@ pub enum PeerEvent {
         /// Why.
         reason: CloseReason,
     },
+}
+
+/// One connection to a peer. What is sent over it never reaches a later connection of the same
+/// peer, which would not be in step with it.
+#[derive(Clone, Debug)]
+pub struct PeerLink {
+    queue: mpsc::Sender<WireMessage>,
+}
+
+impl PeerLink {
+    /// Queues a message, in order; waits while the queue is full.
+    ///
+    /// # Errors
+    /// [`NotConnected`] once this connection has ended.
+    pub async fn send(&self, message: WireMessage) -> Result<(), NotConnected> {
+        self.queue.send(message).await.map_err(|_| NotConnected)
+    }
+
+    /// Queues a message if there is room: for whoever must not wait, and loses nothing by it.
+    pub fn send_if_room(&self, message: WireMessage) {
+        // Full or gone: either way the peer does not get it.
+        let _ = self.queue.try_send(message);
+    }
+}
+
+impl PartialEq for PeerLink {
+    fn eq(&self, other: &Self) -> bool {
+        self.queue.same_channel(&other.queue)
+    }
 }
 
 /// A connected peer, as ListPeers shows it.

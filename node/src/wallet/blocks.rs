@@ -10,20 +10,16 @@ use std::convert::Infallible;
 /// How many of the latest blocks are kept, for a restart after bitcoind lost some.
 const LATEST: u32 = 144;
 
+#[derive(Default)]
 pub(super) struct Blocks {
     by_height: BTreeMap<Height, BlockHash>,
-    /// The height of the next block; none before the first. In a reorg that goes below all that
-    /// we keep, it alone says where we are.
-    next: Option<Height>,
 }
 
 impl Blocks {
     pub fn new(by_height: BTreeMap<Height, BlockHash>) -> Blocks {
-        let next = by_height.last_key_value().map(|(height, _)| height.plus(1));
-        Blocks { by_height, next }
+        Blocks { by_height }
     }
 
-    /// The newest block that we keep.
     pub fn tip(&self) -> Option<BlockRef> {
         let (height, hash) = self.by_height.last_key_value()?;
         Some(BlockRef { height: *height, hash: *hash })
@@ -35,34 +31,12 @@ impl Blocks {
         self.tip().map_or(BlockId::default(), id)
     }
 
-    /// How many blocks there are from `height` to the tip, both included.
-    pub fn depth(&self, height: u32) -> u32 {
-        self.next.map_or(0, |next| next.minus(height).number())
-    }
-
-    /// Adds the block after the tip. False, and nothing done, if it is not that.
-    pub fn connect(&mut self, at: BlockRef, previous: BlockHash) -> bool {
-        let below = at.height.number().checked_sub(1).map(Height::new);
-        let known = below.and_then(|height| self.by_height.get(&height));
-        let fits = known.is_none_or(|hash| *hash == previous);
-        if !fits || self.next.is_some_and(|next| next != at.height) {
-            return false;
-        }
+    pub fn connect(&mut self, at: BlockRef) {
         self.by_height.insert(at.height, at.hash);
-        self.next = Some(at.height.plus(1));
-        true
     }
 
-    /// Takes the tip away. False, and nothing done, if the block is not that.
-    pub fn disconnect(&mut self, at: BlockRef) -> bool {
-        let known = self.by_height.get(&at.height);
-        let fits = known.is_none_or(|hash| *hash == at.hash);
-        if !fits || self.next != Some(at.height.plus(1)) {
-            return false;
-        }
+    pub fn disconnect(&mut self, at: BlockRef) {
         self.by_height.remove(&at.height);
-        self.next = Some(at.height);
-        true
     }
 
     /// Forgets the block that is no longer among the latest, unless `needed`, and returns it.

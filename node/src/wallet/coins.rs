@@ -129,7 +129,11 @@ impl Wallet {
     }
 
     pub(super) fn confirmations(&self, position: &ChainPosition<ConfirmationBlockTime>) -> u32 {
-        position.confirmation_height_upper_bound().map_or(0, |height| self.blocks.depth(height))
+        let height = position.confirmation_height_upper_bound();
+        match (height, self.blocks.tip()) {
+            (Some(height), Some(tip)) => tip.height.plus(1).minus(height).number(),
+            _ => 0,
+        }
     }
 
     fn standing(&self, view: &View, txid: Txid, known: &Standard, confirmations: u32) -> Standing {

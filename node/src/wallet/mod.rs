@@ -121,9 +121,13 @@ impl Wallet {
         block: &Block,
         unit: &mut Unit,
     ) -> Result<(), WalletError> {
-        if !self.blocks.connect(at, block.header.prev_blockhash) {
-            return Err(self.out_of_order(at));
+        if let Some(tip) = self.blocks.tip() {
+            let follows = block.header.prev_blockhash == tip.hash;
+            if !follows || at.height != tip.height.plus(1) {
+                return Err(WalletError::OutOfOrder { given: at, at: tip.to_string() });
+            }
         }
+        self.blocks.connect(at);
         rows::put_block(unit, at.height, at.hash);
         let changes = self.graph.apply_block_relevant(block, at.height.number());
         rows::put_changes(unit, changes, &self.graph.index);
@@ -141,9 +145,11 @@ impl Wallet {
 
     /// Undoes the last block: what it confirmed is unconfirmed again.
     pub fn disconnect(&mut self, at: BlockRef, unit: &mut Unit) -> Result<(), WalletError> {
-        if !self.blocks.disconnect(at) {
-            return Err(self.out_of_order(at));
+        if self.blocks.tip() != Some(at) {
+            let tip = self.blocks.tip().map_or("no block".into(), |tip| tip.to_string());
+            return Err(WalletError::OutOfOrder { given: at, at: tip });
         }
+        self.blocks.disconnect(at);
         rows::delete_block(unit, at.height);
         // The graph keeps the place where a transaction was; without its block it counts no more.
         Ok(())
@@ -224,11 +230,6 @@ impl Wallet {
 
     fn address(&self, script: &ScriptBuf) -> Result<Address, WalletError> {
         Address::from_script(script, self.network).map_err(|e| WalletError::Keys(e.to_string()))
-    }
-
-    fn out_of_order(&self, given: BlockRef) -> WalletError {
-        let at = self.blocks.tip().map_or("no block".into(), |tip| tip.to_string());
-        WalletError::OutOfOrder { given, at }
     }
 
     /// Every outpoint that a reservation holds.

@@ -9,6 +9,5 @@
 mod broadcast;
 pub mod fake;
 mod follow;
-mod rpc;
 mod watch;
 mod zmq;

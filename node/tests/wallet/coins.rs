@@ -140,25 +140,6 @@ fn blocks_must_come_in_order() {
 }
 
 #[test]
-fn a_reorg_may_go_below_the_wallets_first_block() {
-    let mut purse = Purse::new();
-    let payment = purse.payment(Purpose::WitnessKeyHash, 50_000);
-    for height in [200, 199, 198] {
-        let at = purse.chain.at(height);
-        purse.act(|wallet, unit| wallet.disconnect(at, unit)).unwrap();
-    }
-    purse.restart();
-    purse.chain.roll_back(3);
-    let at = purse.mine(&[&payment]);
-    assert_eq!(at.height.number(), 198);
-    for _ in 0..3 {
-        purse.mine(&[]);
-    }
-    assert_eq!(purse.sums(), (50_000, 0, 0));
-    assert_eq!(purse.wallet.recent_blocks().len(), 4);
-}
-
-#[test]
 fn only_the_latest_blocks_and_those_with_our_money_are_kept() {
     let mut purse = Purse::new();
     let payment = purse.payment(Purpose::WitnessKeyHash, 50_000);

@@ -1,0 +1,621 @@
+//! The task of one channel: drains the contract's outputs and moves them where they belong. It
+//! decides nothing about money.
+
+use super::announce::Announcer;
+use super::record::{put_changes, ChannelRecord, SpentRecord};
+use super::services::Services;
+use super::{Action, CloseUpdate, OpenUpdate, ToChannel};
+use crate::payments::Usable;
+use crate::peer::wire::WireMessage;
+use crate::peer::PeerLink;
+use crate::store::{StoreError, Unit};
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{OutPoint, ScriptBuf, Transaction};
+use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
+use fulmen_channel::channel::Channel;
+use fulmen_channel::contract::htlc::Removal;
+use fulmen_channel::input::{Command, FundingRequest, Input};
+use fulmen_channel::message::Message;
+use fulmen_channel::output::{Event, Output, Persist, Spend};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// How many messages are handed to the contract before it is polled: what arrives together is
+/// signed and written together.
+const BATCH: usize = 512;
+
+/// What an opening of ours still needs to know.
+pub struct Opening {
+    /// Feerate of F.
+    pub feerate: FeeratePerKw,
+    /// Where news of it go.
+    pub news: mpsc::UnboundedSender<OpenUpdate>,
+    /// F, built but not durable yet.
+    pub built: Option<Transaction>,
+}
+
+/// One channel and what its task keeps beside the contract.
+pub struct Driver {
+    pub(super) channel: Channel,
+    pub(super) index: u64,
+    pub(super) peer: PublicKey,
+    pub(super) record: Option<ChannelRecord>,
+    pub(super) opening: Option<Opening>,
+    pub(super) announcer: Announcer,
+    pub(super) height: Height,
+    /// The connection that the contract is in step with: what it says goes there or nowhere.
+    link: Option<PeerLink>,
+    services: Arc<Services>,
+    inbox: mpsc::Receiver<ToChannel>,
+    durable: mpsc::UnboundedReceiver<Result<u64, StoreError>>,
+    on_durable: mpsc::UnboundedSender<Result<u64, StoreError>>,
+    /// What waits for a change set to be durable.
+    deferred: VecDeque<(u64, Vec<Action>)>,
+    /// Rows that go with the next change set.
+    with_next: Unit,
+    close_watchers: Vec<mpsc::UnboundedSender<CloseUpdate>>,
+    /// RD or D is published; the chain repeats it until it is deep.
+    swept: bool,
+}
+
+/// Whether the task goes on.
+enum Flow {
+    Goes,
+    Ends,
+}
+
+impl Driver {
+    /// A task for `channel`, reading `inbox`.
+    pub fn new(
+        channel: Channel,
+        index: u64,
+        peer: PublicKey,
+        services: Arc<Services>,
+        inbox: mpsc::Receiver<ToChannel>,
+    ) -> Self {
+        let (on_durable, durable) = mpsc::unbounded_channel();
+        let height = services.chain.tip().height;
+        Driver {
+            channel,
+            index,
+            peer,
+            record: None,
+            opening: None,
+            announcer: Announcer::default(),
+            height,
+            link: None,
+            services,
+            inbox,
+            durable,
+            on_durable,
+            deferred: VecDeque::new(),
+            with_next: Unit::new(),
+            close_watchers: Vec::new(),
+            swept: false,
+        }
+    }
+
+    /// The same with a peer that is connected.
+    pub fn linked(mut self, link: PeerLink) -> Self {
+        self.link = Some(link);
+        self
+    }
+
+    /// The same for a channel of ours that is opening.
+    pub fn opening(mut self, opening: Opening) -> Self {
+        self.opening = Some(opening);
+        self
+    }
+
+    /// The same for a channel read back from disk.
+    pub fn restored(mut self, record: ChannelRecord, announcer: Announcer) -> Self {
+        self.announcer = announcer;
+        self.record = Some(record);
+        self
+    }
+
+    /// Runs until the daemon stops or the channel is over.
+    pub async fn run(mut self) {
+        let mut flow = self.drain().await;
+        while let Flow::Goes = flow {
+            tokio::select! {
+                biased;
+                Some(durable) = self.durable.recv() => match durable {
+                    Ok(id) => self.persisted(id).await,
+                    Err(error) => {
+                        // Nothing more is signed on a disk that does not write (rules 2.7).
+                        tracing::error!(channel = self.index, "channel stops: {error}");
+                        break;
+                    }
+                },
+                message = self.inbox.recv() => match message {
+                    Some(ToChannel::Stop) | None => break,
+                    Some(message) => self.take_batch(message).await,
+                },
+            }
+            flow = self.drain().await;
+        }
+        self.services.registry.remove(self.index);
+    }
+
+    async fn take_batch(&mut self, first: ToChannel) {
+        self.take(first).await;
+        for _ in 1..BATCH {
+            match self.inbox.try_recv() {
+                Ok(message) => self.take(message).await,
+                Err(_) => break,
+            }
+        }
+    }
+
+    async fn take(&mut self, message: ToChannel) {
+        match message {
+            ToChannel::Peer(Message::UpdateAddHtlc(message)) => {
+                let memo = self.services.hub.peel(&message);
+                self.tell(Input::PeerAdd { message, memo });
+            }
+            ToChannel::Peer(message) => self.tell(Input::Message(message)),
+            ToChannel::PeerUpdate(update) => self.peer_update(*update),
+            ToChannel::PeerUp(link) => {
+                self.link = Some(link);
+                self.tell(Input::Connected);
+            }
+            ToChannel::PeerDown => {
+                self.link = None;
+                self.announcer.disconnected();
+                self.tell(Input::Disconnected);
+            }
+            ToChannel::Command(command, reply) => {
+                let outcome = self.channel.handle(Input::Command(command));
+                if let Some(reply) = reply {
+                    // Whoever asked may be gone: its own affair.
+                    let _ = reply.send(outcome);
+                }
+            }
+            ToChannel::Offer(offer, reply) => {
+                let outcome = self.channel.handle(Input::Command(Command::Offer(*offer)));
+                let _ = reply.send(outcome);
+            }
+            ToChannel::Block(height) => self.block(height),
+            ToChannel::Unblock(height) => self.unblock(height),
+            ToChannel::FundingConfirmed { height, tx_index } => {
+                self.funding_confirmed(height, tx_index);
+            }
+            ToChannel::Spent { outpoint, tx, height } => self.spent_in_block(outpoint, *tx, height),
+            ToChannel::Feerates { commitment, close } => {
+                self.tell(Input::Feerates { commitment, close });
+            }
+            ToChannel::Describe(reply) => drop(reply.send(self.snapshot())),
+            ToChannel::WatchClose(watcher) => self.close_watchers.push(watcher),
+            ToChannel::Stop => {}
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        if let Err(refused) = self.channel.handle(input) {
+            tracing::debug!(channel = self.index, "not done: {refused}");
+        }
+    }
+
+    async fn persisted(&mut self, id: u64) {
+        self.tell(Input::Persisted(id));
+        while self.deferred.front().is_some_and(|(wanted, _)| *wanted <= id) {
+            if let Some((_, actions)) = self.deferred.pop_front() {
+                self.act(actions).await;
+            }
+        }
+    }
+
+    /// Polls until there is nothing to do.
+    async fn drain(&mut self) -> Flow {
+        loop {
+            let mut events = Vec::new();
+            loop {
+                match self.channel.poll() {
+                    Output::Persist(unit) => self.persist(unit).await,
+                    Output::Send(message) => self.send(WireMessage::Channel(message)).await,
+                    Output::Broadcast(tx) => self.broadcast(*tx),
+                    Output::Watch { outpoint, .. } => self.watch(outpoint),
+                    Output::Disconnect => {
+                        self.services.peers.disconnect(self.peer);
+                    }
+                    Output::Event(event) => events.push(event),
+                    Output::Idle { .. } => break,
+                }
+            }
+            self.answer_shutdown();
+            self.announce().await;
+            self.publish_usable();
+            if events.is_empty() {
+                return Flow::Goes;
+            }
+            if let Flow::Ends = self.take_events(events).await {
+                return Flow::Ends;
+            }
+        }
+    }
+
+    /// Keeps the list of channels that payments may leave by true.
+    fn publish_usable(&self) {
+        let open = self.channel.funded().filter(|open| open.is_usable());
+        let usable = open.and_then(|open| {
+            Some(Usable {
+                channel: open.channel_id().0,
+                short_channel_id: open.life.short_channel_id?,
+                peer: self.peer,
+                spendable: open.contract.spendable(),
+                minimum: open.contract.params.remote.htlc_minimum,
+            })
+        });
+        self.services.registry.set_usable(self.index, usable);
+    }
+
+    async fn persist(&mut self, unit: Persist) {
+        let Persist { id, changes, resolved } = unit;
+        let mut rows = std::mem::take(&mut self.with_next);
+        put_changes(self.index, &changes, &mut rows);
+        let mut actions = Vec::new();
+        for over in &resolved {
+            if let (Removal::Fulfilled(_), Some(record)) = (&over.removal, &mut self.record) {
+                record.totals.sent = record.totals.sent.saturating_add(over.amount);
+            }
+            actions.extend(self.services.hub.resolved(over, &mut rows));
+        }
+        if self.record.is_none() {
+            self.make_record();
+            if let Some(record) = &self.record {
+                record.put(&mut rows);
+            }
+        }
+        self.deferred.push_back((id, actions));
+        let on_durable = self.on_durable.clone();
+        let report = move |result: Result<(), StoreError>| {
+            // The task may have ended meanwhile.
+            let _ = on_durable.send(result.map(|()| id));
+        };
+        self.services.store.enqueue(rows, report).await;
+    }
+
+    fn make_record(&mut self) {
+        let Some(open) = self.channel.funded() else { return };
+        self.record = Some(ChannelRecord {
+            index: self.index,
+            peer: self.peer,
+            outpoint: open.contract.funding.outpoint,
+            capacity: open.contract.funding.capacity,
+            initiator: self.opening.is_some(),
+            opened_at: crate::clock::unix_time(),
+            opened_height: self.height,
+            funding_block: None,
+            spent: None,
+            totals: super::Totals::default(),
+            closed: false,
+        });
+    }
+
+    pub(super) async fn send(&mut self, message: WireMessage) {
+        if let Some(link) = &mut self.link {
+            // A peer that went away meanwhile gets it again after channel_reestablish.
+            let _ = link.send(message).await;
+        }
+    }
+
+    fn broadcast(&self, tx: Transaction) {
+        let (chain, index) = (self.services.chain.clone(), self.index);
+        tokio::spawn(async move {
+            let txid = tx.compute_txid();
+            match chain.broadcast(tx).await {
+                Ok(()) => tracing::info!(channel = index, "published {txid}"),
+                Err(error) => tracing::warn!(channel = index, "publishing {txid}: {error}"),
+            }
+        });
+    }
+
+    fn watch(&mut self, outpoint: OutPoint) {
+        let (since, known) = match &self.record {
+            Some(record) => {
+                let spent = record.spent.map(|spent| spent.height);
+                let near = self.height.minus(144).max(record.opened_height);
+                (spent.unwrap_or(near).min(near), record.funding_block)
+            }
+            None => (self.height, None),
+        };
+        self.services.registry.watch(self.index, outpoint);
+        self.services.chain.watch_tx(outpoint.txid, known.map_or(since, |(height, _)| height));
+        self.services.chain.watch_spend(outpoint, since);
+        if let Some((height, tx_index)) = known {
+            self.depth(height, tx_index);
+        }
+    }
+
+    async fn take_events(&mut self, events: Vec<Event>) -> Flow {
+        let mut unit = Unit::new();
+        let mut actions = Vec::new();
+        let mut flow = Flow::Goes;
+        for event in events {
+            let id = self.channel.channel_id();
+            match event {
+                Event::Received(htlc) => {
+                    actions.extend(self.services.hub.received(id, &htlc, &mut unit));
+                }
+                Event::Fulfilled { preimage, memo, .. } => {
+                    actions.extend(self.services.hub.fulfilled(preimage, &memo, &mut unit));
+                }
+                Event::FundingNeeded(request) => self.fund(request, &mut unit),
+                Event::Opened { channel_id, outpoint } => self.opened(channel_id, outpoint),
+                Event::Ready => self.open_news(|outpoint| OpenUpdate::Open(outpoint)),
+                Event::Usable => {}
+                Event::AnnouncementSignatures(theirs) => self.announcer.theirs(*theirs),
+                Event::Closing(txid) => self.close_news(CloseUpdate::Pending(txid)),
+                Event::Failed(why) => self.failed(why),
+                Event::Spent { spend, txid } => self.spent(spend, txid),
+                Event::Delivery { outpoint, value, confirmations } => {
+                    self.delivery(outpoint, value, confirmations, &mut unit);
+                }
+                Event::Abandoned(why) => {
+                    self.abandoned(why, &mut unit);
+                    flow = Flow::Ends;
+                }
+            }
+        }
+        self.carry_out(unit, actions).await;
+        flow
+    }
+
+    /// Writes what the switch wants durable and does what it asks: removals at once, since the
+    /// store keeps the order; answers to clients when it is durable.
+    async fn carry_out(&mut self, unit: Unit, actions: Vec<Action>) {
+        let (after, now): (Vec<_>, Vec<_>) =
+            actions.into_iter().partition(|action| matches!(action, Action::After(_)));
+        if !unit.is_empty() {
+            let done = move |result: Result<(), StoreError>| {
+                if result.is_ok() {
+                    run_all(after);
+                }
+            };
+            self.services.store.enqueue(unit, done).await;
+        } else {
+            run_all(after);
+        }
+        self.act(now).await;
+    }
+
+    async fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Remove { channel, id, removal } if channel == self.channel.channel_id() => {
+                    self.note_received(id, &removal);
+                    self.tell(Input::Command(Command::Remove { id, removal }));
+                }
+                Action::Remove { channel, id, removal } => {
+                    let command = Command::Remove { id, removal };
+                    self.services.registry.command(channel, command).await;
+                }
+                Action::After(run) => run(),
+            }
+        }
+    }
+
+    fn note_received(&mut self, id: u64, removal: &Removal) {
+        let Some(open) = self.channel.funded() else { return };
+        let htlc = open.contract.htlcs.get(&(fulmen_channel::params::Side::Remote, id));
+        let amount = htlc.filter(|htlc| htlc.removal.is_none()).map(|htlc| htlc.amount);
+        if let (Removal::Fulfilled(_), Some(record), Some(amount)) =
+            (removal, &mut self.record, amount)
+        {
+            record.totals.received = record.totals.received.saturating_add(amount);
+        }
+    }
+
+    /// Builds F with the wallet. Its reservation is durable with the channel itself, or freed.
+    fn fund(&mut self, request: FundingRequest, unit: &mut Unit) {
+        let Some(opening) = &mut self.opening else { return };
+        let FundingRequest { script, amount } = request;
+        let funded = self.services.funds.fund(script, amount, opening.feerate, unit);
+        let command = match funded {
+            Ok(tx) => {
+                opening.built = Some(tx.clone());
+                Command::Fund(Box::new(tx))
+            }
+            Err(why) => Command::Abandon(why),
+        };
+        self.tell(Input::Command(command));
+        // From here on the peer may name the channel by its final id.
+        self.services.registry.opened(self.index, self.channel.channel_id());
+    }
+
+    fn opened(&mut self, channel_id: lightning::ln::types::ChannelId, outpoint: OutPoint) {
+        self.services.registry.opened(self.index, channel_id);
+        tracing::info!(channel = self.index, "channel {outpoint} with {} is signed", self.peer);
+        self.open_news(OpenUpdate::Pending);
+    }
+
+    fn open_news(&mut self, news: impl Fn(OutPoint) -> OpenUpdate) {
+        let outpoint = self.channel.funded().map(|open| open.contract.funding.outpoint);
+        if let (Some(opening), Some(outpoint)) = (&self.opening, outpoint) {
+            let _ = opening.news.send(news(outpoint));
+        }
+    }
+
+    fn abandoned(&mut self, why: String, unit: &mut Unit) {
+        tracing::info!(peer = %self.peer, "opening a channel came to nothing: {why}");
+        if let Some(opening) = self.opening.take() {
+            if let Some(tx) = &opening.built {
+                self.services.funds.release(tx, unit);
+            }
+            let _ = opening.news.send(OpenUpdate::Failed(why));
+        }
+    }
+
+    fn failed(&mut self, why: String) {
+        tracing::warn!(channel = self.index, "channel failed: {why}");
+        if let Some(txid) = self.snapshot().funded.and_then(|funded| funded.closing_txid) {
+            self.close_news(CloseUpdate::Pending(txid));
+        } else {
+            self.close_news(CloseUpdate::Failed(why));
+        }
+    }
+
+    fn close_news(&mut self, news: CloseUpdate) {
+        self.close_watchers.retain(|watcher| watcher.send(news.clone()).is_ok());
+    }
+
+    /// The peer wants to close: our share goes to a fresh script.
+    fn answer_shutdown(&mut self) {
+        let owes = self.channel.funded().is_some_and(|open| open.owes_shutdown_script());
+        if !owes {
+            return;
+        }
+        match self.services.funds.script(&mut self.with_next) {
+            Ok(script) => {
+                self.tell(Input::Command(Command::Close { script, feerate: None }));
+            }
+            Err(why) => tracing::error!(channel = self.index, "no script to close to: {why}"),
+        }
+    }
+
+    pub(super) fn services(&self) -> &Services {
+        &self.services
+    }
+
+    pub(super) fn carry(&mut self, write: impl FnOnce(&mut Unit)) {
+        write(&mut self.with_next);
+    }
+}
+
+fn run_all(actions: Vec<Action>) {
+    for action in actions {
+        if let Action::After(run) = action {
+            run();
+        }
+    }
+}
+
+impl Driver {
+    fn block(&mut self, height: Height) {
+        self.height = height;
+        self.tell(Input::Block(height));
+        let known = self.record.as_ref().and_then(|record| record.funding_block);
+        if let Some((block, tx_index)) = known {
+            self.depth(block, tx_index);
+        }
+        self.deliver_if_mature();
+    }
+
+    fn unblock(&mut self, height: Height) {
+        self.height = height.minus(1);
+        let Some(record) = &mut self.record else { return };
+        if record.funding_block.is_some_and(|(block, _)| block >= height) {
+            record.funding_block = None;
+            self.save_record();
+            self.tell(Input::FundingDepth { confirmations: 0, short_channel_id: 0 });
+        }
+    }
+
+    fn funding_confirmed(&mut self, height: Height, tx_index: u32) {
+        if let Some(record) = &mut self.record {
+            record.funding_block = Some((height, tx_index));
+            self.save_record();
+        }
+        self.depth(height, tx_index);
+    }
+
+    /// Tells the contract how deep F is.
+    fn depth(&mut self, block: Height, tx_index: u32) {
+        let Some(open) = self.channel.funded() else { return };
+        let vout = u64::from(open.contract.funding.outpoint.vout);
+        let scid = u64::from(block.number()) << 40 | u64::from(tx_index) << 16 | vout;
+        let past = self.height.number().checked_sub(block.number());
+        let confirmations = past.map_or(0, |past| past.saturating_add(1));
+        self.tell(Input::FundingDepth { confirmations, short_channel_id: scid });
+    }
+
+    fn spent_in_block(&mut self, outpoint: OutPoint, tx: Transaction, height: Height) {
+        if let Some(record) = &mut self.record {
+            if record.outpoint != outpoint {
+                return self.delivered();
+            }
+            let txid = tx.compute_txid();
+            let kind = super::record::SpendKind::Other;
+            let (limbo, matures_at, settled) = (Sat::ZERO, None, Sat::ZERO);
+            let spent = SpentRecord { txid, height, kind, limbo, matures_at, settled };
+            record.spent = Some(record.spent.filter(|known| known.txid == txid).unwrap_or(spent));
+            if let Some(spent) = &mut record.spent {
+                spent.height = height;
+            }
+        }
+        self.tell(Input::FundingSpent(Box::new(tx)));
+    }
+
+    fn spent(&mut self, spend: Spend, txid: bitcoin::Txid) {
+        let ours = self.channel.funded().map(|open| open.contract.state.base.local.floor());
+        if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
+            spent.kind = spend.into();
+            if spend == Spend::Mutual {
+                spent.settled = ours.unwrap_or(Sat::ZERO);
+                *closed = true;
+            }
+            self.save_record();
+        }
+        if spend == Spend::Mutual {
+            self.close_news(CloseUpdate::Confirmed(txid));
+        }
+        tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}");
+    }
+
+    /// Our own balance on chain: RD waits for its delay, D for a block.
+    fn delivery(&mut self, outpoint: OutPoint, value: Sat, confirmations: u32, unit: &mut Unit) {
+        let Some(ChannelRecord { spent: Some(spent), .. }) = &mut self.record else { return };
+        spent.limbo = value;
+        spent.matures_at = Some(spent.height.plus(confirmations));
+        if let Some(record) = &self.record {
+            record.put(unit);
+        }
+        self.services.registry.watch(self.index, outpoint);
+        self.services.chain.watch_spend(outpoint, self.height);
+        self.deliver_if_mature();
+    }
+
+    fn deliver_if_mature(&mut self) {
+        let Some(ChannelRecord { spent: Some(spent), .. }) = &self.record else { return };
+        let mature = spent.matures_at.is_some_and(|at| at <= self.height.plus(1));
+        if spent.limbo == Sat::ZERO || !mature || self.swept {
+            return;
+        }
+        self.swept = true;
+        let script: Result<ScriptBuf, String> = self.services.funds.script(&mut self.with_next);
+        match script {
+            Ok(script) => {
+                let feerate = self.services.registry.sweep_feerate();
+                self.tell(Input::Command(Command::Deliver { script, feerate }));
+            }
+            Err(why) => tracing::error!(channel = self.index, "no script to sweep to: {why}"),
+        }
+    }
+
+    /// RD or D is in a block: nothing of ours is left here but HTLC outputs.
+    fn delivered(&mut self) {
+        if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
+            spent.settled = spent.settled.saturating_add(spent.limbo);
+            spent.limbo = Sat::ZERO;
+            *closed = true;
+            self.save_record();
+        }
+    }
+
+    pub(super) fn save_record(&mut self) {
+        if let Some(record) = &self.record {
+            record.put(&mut self.with_next);
+        }
+        self.flush_soon();
+    }
+
+    /// Writes what waits for the next change set, when there may be none for a while.
+    fn flush_soon(&mut self) {
+        let unit = std::mem::take(&mut self.with_next);
+        if !unit.is_empty() {
+            self.services.store.submit(unit, |_| {});
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Channels in the daemon: one task a channel that only moves things between the contract, the
+//! store, the peer, the chain and the switch.
+//!
+//! ```text
+//!   peers ── message ──┐                         ┌── Persist ──▶ store ── durable ──┐
+//!   chain ── block ────┼─▶ inbox ─▶ Driver ─▶ Channel (pure)                        │
+//!   switch ─ offer ────┘              ▲          ├── Send ─────▶ peers              │
+//!                                     │          ├── Broadcast ▶ chain              │
+//!                                     │          └── Event ────▶ switch ── Action   │
+//!                                     └─────────────────────────────────────────────┘
+//! ```
+
+pub mod announce;
+pub mod driver;
+pub mod opening;
+pub mod policy;
+pub mod pumps;
+pub mod record;
+pub mod registry;
+pub mod services;
+mod snapshot;
+
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{OutPoint, Transaction, Txid};
+use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
+use fulmen_channel::contract::htlc::Removal;
+use fulmen_channel::error::Refused;
+use fulmen_channel::input::{Command, Handled};
+use fulmen_channel::message::Message;
+use fulmen_channel::output::{Received, Resolved};
+use fulmen_channel::params::{ChannelParams, Side};
+use fulmen_channel::payment::{PaymentHash, Preimage};
+use lightning::ln::msgs;
+use lightning::ln::types::ChannelId;
+use tokio::sync::oneshot;
+
+use crate::peer::PeerLink;
+use crate::store::Unit;
+
+/// Something for one channel's task.
+pub enum ToChannel {
+    /// The peer said something about this channel.
+    Peer(Message),
+    /// The peer told its policy for this channel.
+    PeerUpdate(Box<msgs::ChannelUpdate>),
+    /// The peer is connected, and init was exchanged: this connection.
+    PeerUp(PeerLink),
+    /// The connection is gone.
+    PeerDown,
+    /// A command, and where its outcome goes.
+    Command(Command, Option<oneshot::Sender<Result<Handled, Refused>>>),
+    /// Offers that arrive together go out together.
+    Offer(
+        Box<fulmen_channel::contract::commitments::Offer>,
+        oneshot::Sender<Result<Handled, Refused>>,
+    ),
+    /// The best block is this high.
+    Block(Height),
+    /// The block at this height is no longer in the chain.
+    Unblock(Height),
+    /// F is in a block.
+    FundingConfirmed {
+        /// Its height.
+        height: Height,
+        /// F's place in it.
+        tx_index: u32,
+    },
+    /// F, or an output we watch because of it, is spent in a block.
+    Spent {
+        /// What was spent.
+        outpoint: OutPoint,
+        /// By what.
+        tx: Box<Transaction>,
+        /// The block's height.
+        height: Height,
+    },
+    /// Fee estimates.
+    Feerates {
+        /// For a commitment with anchors.
+        commitment: FeeratePerKw,
+        /// For a mutual close.
+        close: FeeratePerKw,
+    },
+    /// Tell what there is to tell.
+    Describe(oneshot::Sender<Snapshot>),
+    /// Tell when the channel's close is on its way or failed.
+    WatchClose(tokio::sync::mpsc::UnboundedSender<CloseUpdate>),
+    /// The daemon stops: finish what is under way.
+    Stop,
+}
+
+/// News of a close that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseUpdate {
+    /// The closing transaction is published.
+    Pending(Txid),
+    /// It is in a block.
+    Confirmed(Txid),
+    /// It cannot be done.
+    Failed(String),
+}
+
+/// News of an opening that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenUpdate {
+    /// F is published.
+    Pending(OutPoint),
+    /// The channel is ready on both sides.
+    Open(OutPoint),
+    /// It came to nothing.
+    Failed(String),
+}
+
+/// What the switch wants done because of an event.
+pub enum Action {
+    /// Settle or fail an HTLC of a peer's.
+    Remove {
+        /// On which channel.
+        channel: ChannelId,
+        /// Its id.
+        id: u64,
+        /// How.
+        removal: Removal,
+    },
+    /// Run this once what was written with it is durable: answers to clients, retries.
+    After(Box<dyn FnOnce() + Send>),
+}
+
+/// What joins channels with payments and invoices. Each call adds what must be durable to `unit`,
+/// and says what to do: `Remove` at once (the store keeps the order), `After` when it is durable.
+/// All of it is idempotent: news come again after a restart.
+pub trait Hub: Send + Sync + 'static {
+    /// Reads the onion of an HTLC: what [`Hub::received`] wants to find again with it.
+    fn peel(&self, add: &msgs::UpdateAddHTLC) -> Vec<u8>;
+    /// An HTLC of the peer's is irrevocable.
+    fn received(&self, channel: ChannelId, htlc: &Received, unit: &mut Unit) -> Vec<Action>;
+    /// An HTLC of ours was fulfilled.
+    fn fulfilled(&self, preimage: Preimage, memo: &[u8], unit: &mut Unit) -> Vec<Action>;
+    /// An HTLC of ours is over for good.
+    fn resolved(&self, over: &Resolved, unit: &mut Unit) -> Vec<Action>;
+    /// A channel was read back at start: an HTLC of ours with this memo is still under way.
+    fn restored(&self, memo: &[u8]);
+}
+
+/// What a channel tells about itself.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its number in our database.
+    pub index: u64,
+    /// The peer.
+    pub peer: PublicKey,
+    /// Its id: temporary while it opens.
+    pub channel_id: ChannelId,
+    /// One word for where it is.
+    pub phase: &'static str,
+    /// The peer is connected and in step.
+    pub active: bool,
+    /// What is known once it is funded.
+    pub funded: Option<FundedSnapshot>,
+}
+
+/// What a funded channel tells about itself.
+#[derive(Clone, Debug)]
+pub struct FundedSnapshot {
+    /// F's output.
+    pub outpoint: OutPoint,
+    /// What it holds.
+    pub capacity: Sat,
+    /// What was agreed.
+    pub params: ChannelParams,
+    /// Where F is in the chain.
+    pub short_channel_id: Option<u64>,
+    /// The peer's alias for it.
+    pub remote_alias: Option<u64>,
+    /// Our balance on our commitment, HTLCs taken out.
+    pub local: Msat,
+    /// The peer's.
+    pub remote: Msat,
+    /// What we could send in one HTLC.
+    pub spendable: Msat,
+    /// What the peer could send in one HTLC.
+    pub receivable: Msat,
+    /// The commitment feerate.
+    pub feerate: FeeratePerKw,
+    /// Fee of our commitment.
+    pub commit_fee: Sat,
+    /// Weight of our commitment.
+    pub commit_weight: u64,
+    /// Commitments so far.
+    pub updates: u64,
+    /// HTLCs under way.
+    pub htlcs: Vec<HtlcSnapshot>,
+    /// Confirmations of F.
+    pub confirmations: u32,
+    /// Sums settled since the opening.
+    pub totals: Totals,
+    /// Our commitment's or the mutual close's txid, once published.
+    pub closing_txid: Option<Txid>,
+    /// The height of the block that spent F.
+    pub closing_height: Option<Height>,
+    /// Why it failed.
+    pub failed: Option<String>,
+    /// The peer's policy for it, if it told one.
+    pub remote_update: Option<msgs::ChannelUpdate>,
+    /// What of ours waits on chain.
+    pub limbo: Sat,
+    /// The height from which it can be spent.
+    pub matures_at: Option<Height>,
+    /// Unix time of the opening.
+    pub opened_at: u64,
+    /// Our commitment's id.
+    pub local_txid: Txid,
+    /// The peer's commitment's id.
+    pub remote_txid: Txid,
+}
+
+/// An HTLC under way.
+#[derive(Clone, Debug)]
+pub struct HtlcSnapshot {
+    /// Who offered it.
+    pub by: Side,
+    /// Its id.
+    pub id: u64,
+    /// What it is worth.
+    pub amount: Msat,
+    /// What it is locked to.
+    pub payment_hash: PaymentHash,
+    /// When its offerer may take it back.
+    pub cltv_expiry: Height,
+    /// Irrevocable on both commitments.
+    pub locked_in: bool,
+}
+
+/// What was settled over a channel since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Totals {
+    /// HTLCs of ours that were fulfilled.
+    pub sent: Msat,
+    /// HTLCs of the peer's that we fulfilled.
+    pub received: Msat,
+}

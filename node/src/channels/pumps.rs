@@ -1,0 +1,154 @@
+//! Who gets what: events of peers and of the chain, on their way to channels' tasks.
+
+use super::opening;
+use super::services::Services;
+use super::ToChannel;
+use crate::chain::{ChainEvent, Found};
+use crate::peer::wire::WireMessage;
+use crate::peer::{PeerEvent, PeerLink};
+use bitcoin::secp256k1::PublicKey;
+use fulmen_channel::amount::Height;
+use fulmen_channel::message::Message;
+use lightning::ln::msgs;
+use lightning::ln::types::ChannelId;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Hands the peers' events to the channels concerned, in order. Ends with the events.
+pub async fn peers(services: Arc<Services>, mut events: mpsc::Receiver<PeerEvent>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            PeerEvent::Connected { node, link, features, .. } => {
+                services.registry.peer_up(node, link.clone(), features);
+                for handle in services.registry.of_peer(&node) {
+                    handle.tell(ToChannel::PeerUp(link.clone())).await;
+                }
+            }
+            PeerEvent::Disconnected { node, reason } => {
+                tracing::info!(peer = %node, "disconnected: {reason}");
+                services.registry.peer_down(&node);
+                for handle in services.registry.of_peer(&node) {
+                    handle.tell(ToChannel::PeerDown).await;
+                }
+            }
+            PeerEvent::Message { node, message } => {
+                if let Some((link, _)) = services.registry.peer(&node) {
+                    message_from(&services, node, &link, message).await;
+                }
+            }
+        }
+    }
+}
+
+async fn message_from(
+    services: &Arc<Services>,
+    peer: PublicKey,
+    link: &PeerLink,
+    message: WireMessage,
+) {
+    match message {
+        WireMessage::Channel(Message::OpenChannel(open)) => {
+            let channel_id = open.common_fields.temporary_channel_id;
+            let accepted = opening::accept(services, link.clone(), peer, &open).await;
+            if let Err(why) = accepted {
+                tracing::info!(%peer, "a channel was not accepted: {why}");
+                say_error(link, channel_id, why);
+            }
+        }
+        WireMessage::Channel(message) => to_channel(services, peer, link, message).await,
+        WireMessage::ChannelUpdate(update) => peer_update(services, peer, update).await,
+        _ => {}
+    }
+}
+
+async fn to_channel(services: &Services, peer: PublicKey, link: &PeerLink, message: Message) {
+    let id = message.channel_id();
+    // An error or warning about no channel in particular is about all of them (BOLT 1).
+    if id == ChannelId::new_zero() {
+        if let Message::Error(error) = &message {
+            tracing::warn!(%peer, "the peer fails all channels: {}", error.data);
+        }
+        for handle in services.registry.of_peer(&peer) {
+            handle.tell(ToChannel::Peer(message.clone())).await;
+        }
+        return;
+    }
+    match (services.registry.find(&peer, &id), message) {
+        (Some(handle), message) => {
+            handle.tell(ToChannel::Peer(message)).await;
+        }
+        (None, Message::Error(_) | Message::Warning(_)) => {}
+        (None, _) => say_error(link, id, "unknown channel".into()),
+    }
+}
+
+/// Whoever takes the peers' events must not wait for their queues.
+fn say_error(link: &PeerLink, channel_id: ChannelId, data: String) {
+    let error = Message::Error(msgs::ErrorMessage { channel_id, data });
+    link.send_if_room(WireMessage::Channel(error));
+}
+
+/// The peer's policy for one of our channels with it.
+async fn peer_update(services: &Services, peer: PublicKey, update: Box<msgs::ChannelUpdate>) {
+    if !super::announce::is_signed_by(&update, &peer) {
+        return;
+    }
+    for handle in services.registry.of_peer(&peer) {
+        handle.tell(ToChannel::PeerUpdate(update.clone())).await;
+    }
+}
+
+/// Hands what was found in blocks to the channels concerned.
+pub async fn found(services: &Services, found: Found) {
+    let outpoint_of = |txid| {
+        let all = services.registry.all().into_iter();
+        all.filter(move |handle| handle.outpoint.is_some_and(|outpoint| outpoint.txid == txid))
+    };
+    for confirmed in found.confirmed {
+        for handle in outpoint_of(confirmed.txid) {
+            let (height, tx_index) = (confirmed.height, confirmed.tx_index);
+            handle.tell(ToChannel::FundingConfirmed { height, tx_index }).await;
+        }
+    }
+    for spent in found.spent {
+        if let Some(handle) = services.registry.watcher_of(&spent.outpoint) {
+            let (outpoint, tx, height) = (spent.outpoint, Box::new(spent.by), spent.height);
+            handle.tell(ToChannel::Spent { outpoint, tx, height }).await;
+        }
+    }
+}
+
+/// Tells every channel something.
+pub async fn to_all(services: &Services, message: impl Fn() -> ToChannel) {
+    for handle in services.registry.all() {
+        handle.tell(message()).await;
+    }
+}
+
+/// What a chain event means to the channels. The wallet has seen it before.
+pub async fn chain(services: &Services, event: ChainEvent) {
+    match event {
+        ChainEvent::Connected { at, found: news, .. } => {
+            // The height first, so that depths are counted from it.
+            block(services, at.height).await;
+            found(services, news).await;
+        }
+        ChainEvent::Disconnected { at } => {
+            to_all(services, || ToChannel::Unblock(at.height)).await;
+        }
+        ChainEvent::Found(news) => found(services, news).await,
+        _ => {}
+    }
+}
+
+async fn block(services: &Services, height: Height) {
+    to_all(services, || ToChannel::Block(height)).await;
+}
+
+/// Asks for fee estimates and tells them to every channel.
+pub async fn feerates(services: &Services) {
+    let commitment = services.chain.anchors_feerate().await;
+    let close = services.chain.feerate(crate::chain::Target::Normal).await;
+    services.registry.set_sweep_feerate(close);
+    to_all(services, || ToChannel::Feerates { commitment, close }).await;
+}

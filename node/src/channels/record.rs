@@ -1,0 +1,150 @@
+//! What the daemon keeps of a channel beside the contract's own rows.
+
+use super::Totals;
+use crate::store::{KeyRange, Store, StoreError, Table, Unit};
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::{OutPoint, Txid};
+use fulmen_channel::amount::{Height, Sat};
+use fulmen_channel::changeset::{ChangeSet, Row, Rows};
+use fulmen_channel::output::Spend;
+use serde::{Deserialize, Serialize};
+
+/// The static row of a channel, and the few facts about it that change rarely.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelRecord {
+    /// Its number: also the index of its keys.
+    pub index: u64,
+    /// The peer.
+    pub peer: PublicKey,
+    /// F's output.
+    pub outpoint: OutPoint,
+    /// What F holds.
+    pub capacity: Sat,
+    /// We opened it.
+    pub initiator: bool,
+    /// Unix time of the opening.
+    pub opened_at: u64,
+    /// The best block when it was opened.
+    pub opened_height: Height,
+    /// The block that holds F, its index in it.
+    pub funding_block: Option<(Height, u32)>,
+    /// What spent F, in which block, whose doing it was.
+    pub spent: Option<SpentRecord>,
+    /// Settled sums, as of the last write.
+    pub totals: Totals,
+    /// Nothing of ours is left: the channel is history.
+    pub closed: bool,
+}
+
+/// What spent F.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpentRecord {
+    /// The transaction.
+    pub txid: Txid,
+    /// Its block.
+    pub height: Height,
+    /// Whose doing.
+    pub kind: SpendKind,
+    /// What of ours waits there for a delay.
+    pub limbo: Sat,
+    /// When it can be spent.
+    pub matures_at: Option<Height>,
+    /// What it paid us in the end, once that is known.
+    pub settled: Sat,
+}
+
+/// Whose doing a spend of F was ([`Spend`] as it is stored).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // as in Spend
+pub enum SpendKind {
+    Mutual,
+    Local,
+    Remote,
+    Other,
+}
+
+impl From<Spend> for SpendKind {
+    fn from(spend: Spend) -> Self {
+        match spend {
+            Spend::Mutual => SpendKind::Mutual,
+            Spend::Local => SpendKind::Local,
+            Spend::Remote => SpendKind::Remote,
+            Spend::Other => SpendKind::Other,
+        }
+    }
+}
+
+const NEXT_INDEX: &[u8] = b"next_channel_index";
+const FORMAT: u8 = 1;
+
+impl ChannelRecord {
+    /// Writes the record.
+    pub fn put(&self, unit: &mut Unit) {
+        let mut value = vec![FORMAT];
+        value.extend(postcard::to_stdvec(self).unwrap_or_default());
+        unit.put(Table::Channel, self.index.to_be_bytes(), value);
+    }
+
+    /// All channels ever, in the order of their opening.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a row cannot be read: damaged, or of a later version.
+    pub fn load_all(store: &Store) -> Result<Vec<ChannelRecord>, StoreError> {
+        let rows = store.scan(Table::Channel, &KeyRange::all(), usize::MAX, false)?;
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| match value.split_first() {
+            Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|e| bad(&key, &e)),
+            _ => Err(bad(&key, &"unknown format")),
+        };
+        rows.into_iter().map(read).collect()
+    }
+}
+
+fn bad(key: &[u8], why: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Failed(format!("channel row {key:?} cannot be read: {why}"))
+}
+
+/// Writes the contract's rows of channel `index`.
+pub fn put_changes(index: u64, changes: &ChangeSet, unit: &mut Unit) {
+    for (row, value) in &changes.0 {
+        let key = row_key(index, *row);
+        match value {
+            Some(value) => unit.put(Table::ChannelRow, key, value.clone()),
+            None => unit.delete(Table::ChannelRow, key),
+        };
+    }
+}
+
+/// The contract's live rows of channel `index`. Penalty records stay on disk.
+///
+/// # Errors
+/// [`StoreError`] when the database cannot be read.
+pub fn load_rows(store: &Store, index: u64) -> Result<Rows, StoreError> {
+    let prefix = index.to_be_bytes();
+    let rows = store.scan(Table::ChannelRow, &KeyRange::prefix(&prefix), usize::MAX, false)?;
+    let named = rows.into_iter().filter_map(|(key, value)| {
+        let row = Row::from_key(key.get(prefix.len()..)?)?;
+        (!matches!(row, Row::Penalty(_, _))).then_some((row, value))
+    });
+    Ok(Rows(named.collect()))
+}
+
+fn row_key(index: u64, row: Row) -> Vec<u8> {
+    let mut key = index.to_be_bytes().to_vec();
+    key.extend(row.to_key());
+    key
+}
+
+/// The number for the next channel.
+///
+/// # Errors
+/// [`StoreError`] when the database cannot be read.
+pub fn next_index(store: &Store) -> Result<u64, StoreError> {
+    let stored = store.get(Table::Meta, NEXT_INDEX)?;
+    let number = stored.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+    Ok(number.unwrap_or(0))
+}
+
+/// Makes sure that a number is never used twice: its keys would be.
+pub fn put_next_index(next: u64, unit: &mut Unit) {
+    unit.put(Table::Meta, NEXT_INDEX, next.to_be_bytes());
+}

@@ -1,0 +1,208 @@
+//! All channels' tasks by number, id, peer and watched output: who gets which message.
+
+use super::{Action, Snapshot, ToChannel};
+use crate::payments::Usable;
+use crate::peer::PeerLink;
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::OutPoint;
+use fulmen_channel::amount::FeeratePerKw;
+use fulmen_channel::input::Command;
+use lightning::ln::types::ChannelId;
+use lightning::types::features::InitFeatures;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// How many messages may wait for a channel before whoever sends waits too.
+pub const INBOX: usize = 4096;
+
+/// A handle to one channel's task.
+#[derive(Clone)]
+pub struct Handle {
+    /// Its number.
+    pub index: u64,
+    /// Its peer.
+    pub peer: PublicKey,
+    /// Its id: temporary while it opens.
+    pub channel_id: ChannelId,
+    /// The id it began with: the peer may still use it.
+    first_id: ChannelId,
+    /// F's output, once it is known.
+    pub outpoint: Option<OutPoint>,
+    inbox: mpsc::Sender<ToChannel>,
+}
+
+impl Handle {
+    /// A handle that speaks into `inbox`.
+    pub fn new(
+        index: u64,
+        peer: PublicKey,
+        channel_id: ChannelId,
+        outpoint: Option<OutPoint>,
+        inbox: mpsc::Sender<ToChannel>,
+    ) -> Self {
+        Handle { index, peer, channel_id, first_id: channel_id, outpoint, inbox }
+    }
+    /// Hands over a message; waits while the inbox is full. False when the task is over.
+    pub async fn tell(&self, message: ToChannel) -> bool {
+        self.inbox.send(message).await.is_ok()
+    }
+    /// What the channel tells about itself; none when its task is over.
+    pub async fn describe(&self) -> Option<Snapshot> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(ToChannel::Describe(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// All channels with a task. Clones are the same registry.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    channels: Mutex<BTreeMap<u64, Handle>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    peers: Mutex<BTreeMap<PublicKey, (PeerLink, InitFeatures)>>,
+    watched: Mutex<BTreeMap<OutPoint, u64>>,
+    usable: Mutex<BTreeMap<u64, Usable>>,
+    sweep_feerate: Mutex<FeeratePerKw>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        let inner = Inner {
+            channels: Mutex::default(),
+            tasks: Mutex::default(),
+            peers: Mutex::default(),
+            usable: Mutex::default(),
+            watched: Mutex::default(),
+            sweep_feerate: Mutex::new(FeeratePerKw::FLOOR),
+        };
+        Registry { inner: Arc::new(inner) }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    /// A peer is connected.
+    pub fn peer_up(&self, peer: PublicKey, link: PeerLink, features: InitFeatures) {
+        lock(&self.inner.peers).insert(peer, (link, features));
+    }
+    /// Its connection is gone.
+    pub fn peer_down(&self, peer: &PublicKey) {
+        lock(&self.inner.peers).remove(peer);
+    }
+    /// The connection to a peer and what it offers; none when it is not connected.
+    pub fn peer(&self, peer: &PublicKey) -> Option<(PeerLink, InitFeatures)> {
+        lock(&self.inner.peers).get(peer).cloned()
+    }
+    /// Takes a channel in.
+    pub fn insert(&self, handle: Handle) {
+        lock(&self.inner.channels).insert(handle.index, handle);
+    }
+    /// A channel's task runs.
+    pub fn started(&self, task: JoinHandle<()>) {
+        let mut tasks = lock(&self.inner.tasks);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
+    }
+    /// Stops every channel's task, and returns when all are over.
+    pub async fn stop(&self) {
+        for handle in self.all() {
+            handle.tell(ToChannel::Stop).await;
+        }
+        let tasks = std::mem::take(&mut *lock(&self.inner.tasks));
+        for task in tasks {
+            // A panic in a task was reported when it happened.
+            let _ = task.await;
+        }
+    }
+    /// The task of a channel is over.
+    pub fn remove(&self, index: u64) {
+        lock(&self.inner.channels).remove(&index);
+        lock(&self.inner.usable).remove(&index);
+        lock(&self.inner.watched).retain(|_, watcher| *watcher != index);
+    }
+    /// A channel has its id.
+    pub fn opened(&self, index: u64, channel_id: ChannelId) {
+        if let Some(handle) = lock(&self.inner.channels).get_mut(&index) {
+            handle.channel_id = channel_id;
+        }
+    }
+    /// Whether payments may leave by a channel now, and what it can carry.
+    pub fn set_usable(&self, index: u64, usable: Option<Usable>) {
+        let mut all = lock(&self.inner.usable);
+        match usable {
+            Some(usable) => all.insert(index, usable),
+            None => all.remove(&index),
+        };
+    }
+    /// The channels that payments may leave by now.
+    pub fn usable_channels(&self) -> Vec<Usable> {
+        lock(&self.inner.usable).values().cloned().collect()
+    }
+    /// Whoever spends `outpoint` is told to channel `index`.
+    pub fn watch(&self, index: u64, outpoint: OutPoint) {
+        lock(&self.inner.watched).insert(outpoint, index);
+        if let Some(handle) = lock(&self.inner.channels).get_mut(&index) {
+            handle.outpoint.get_or_insert(outpoint);
+        }
+    }
+    /// All channels in the order of their opening.
+    pub fn all(&self) -> Vec<Handle> {
+        lock(&self.inner.channels).values().cloned().collect()
+    }
+    /// The channels with a peer.
+    pub fn of_peer(&self, peer: &PublicKey) -> Vec<Handle> {
+        self.all().into_iter().filter(|handle| handle.peer == *peer).collect()
+    }
+    /// The channel of a peer with this id. The all-zero id means none in particular.
+    pub fn find(&self, peer: &PublicKey, channel_id: &ChannelId) -> Option<Handle> {
+        let is = |handle: &Handle| [handle.channel_id, handle.first_id].contains(channel_id);
+        self.of_peer(peer).into_iter().find(is)
+    }
+    /// The channel with this id.
+    pub fn by_id(&self, channel_id: &ChannelId) -> Option<Handle> {
+        self.all().into_iter().find(|handle| handle.channel_id == *channel_id)
+    }
+    /// The channel on this output of F.
+    pub fn by_outpoint(&self, outpoint: &OutPoint) -> Option<Handle> {
+        self.all().into_iter().find(|handle| handle.outpoint == Some(*outpoint))
+    }
+    /// The channel that watches `outpoint`.
+    pub fn watcher_of(&self, outpoint: &OutPoint) -> Option<Handle> {
+        let index = lock(&self.inner.watched).get(outpoint).copied()?;
+        lock(&self.inner.channels).get(&index).cloned()
+    }
+    /// Tells a command to a channel; its outcome is of no interest.
+    pub async fn command(&self, channel: ChannelId, command: Command) {
+        if let Some(handle) = self.by_id(&channel) {
+            handle.tell(ToChannel::Command(command, None)).await;
+        }
+    }
+    /// Carries out actions that belong to no channel's own task.
+    pub async fn act(&self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Remove { channel, id, removal } => {
+                    self.command(channel, Command::Remove { id, removal }).await;
+                }
+                Action::After(run) => run(),
+            }
+        }
+    }
+    /// The feerate for spending our own balance on chain, as last estimated.
+    pub fn sweep_feerate(&self) -> FeeratePerKw {
+        *lock(&self.inner.sweep_feerate)
+    }
+    /// A new estimate.
+    pub fn set_sweep_feerate(&self, feerate: FeeratePerKw) {
+        *lock(&self.inner.sweep_feerate) = feerate;
+    }
+}

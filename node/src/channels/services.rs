@@ -1,0 +1,66 @@
+//! What every channel's task uses, and what it needs of the wallet.
+
+use super::registry::Registry;
+use super::Hub;
+use crate::chain::Chain;
+use crate::keys::KeyRing;
+use crate::peer::Peers;
+use crate::store::{Store, Unit};
+use bitcoin::constants::ChainHash;
+use bitcoin::{ScriptBuf, Transaction};
+use fulmen_channel::amount::{FeeratePerKw, Sat};
+use fulmen_channel::keys::Curve;
+use std::sync::Arc;
+
+/// Shared by all channels' tasks.
+pub struct Services {
+    /// What is durable.
+    pub store: Store,
+    /// Connections.
+    pub peers: Peers,
+    /// bitcoind.
+    pub chain: Chain,
+    /// Secrets.
+    pub keys: KeyRing,
+    /// Numbers for new channels.
+    pub numbers: super::opening::Numbers,
+    /// How many channels with one peer may be on their way to be open.
+    pub max_pending: usize,
+    /// Batches of curve operations.
+    pub curve: Arc<dyn Curve>,
+    /// Payments, invoices, circuits.
+    pub hub: Arc<dyn Hub>,
+    /// On-chain money.
+    pub funds: Arc<dyn Funds>,
+    /// The other channels.
+    pub registry: Registry,
+    /// Which chain.
+    pub chain_hash: ChainHash,
+    /// What the operator may set about openings.
+    pub limits: super::policy::Limits,
+    /// What we ask for forwarding, told in channel_update.
+    pub forwarding: super::announce::Forwarding,
+}
+
+/// What channels need of the wallet. What must be durable is added to the unit given.
+pub trait Funds: Send + Sync + 'static {
+    /// Builds and signs F: pays `amount` to `script`. Its inputs are set aside until it is released
+    /// or confirmed.
+    ///
+    /// # Errors
+    /// In lnd's words when there is not enough money.
+    fn fund(
+        &self,
+        script: ScriptBuf,
+        amount: Sat,
+        feerate: FeeratePerKw,
+        unit: &mut Unit,
+    ) -> Result<Transaction, String>;
+    /// F will never be published: its inputs are free again.
+    fn release(&self, tx: &Transaction, unit: &mut Unit);
+    /// A fresh script of ours, for a close or a sweep.
+    ///
+    /// # Errors
+    /// When the wallet cannot make one.
+    fn script(&self, unit: &mut Unit) -> Result<ScriptBuf, String>;
+}

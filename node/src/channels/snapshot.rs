@@ -1,0 +1,75 @@
+//! What a channel tells about itself: for the API and for choosing where a payment goes.
+
+use super::driver::Driver;
+use super::{FundedSnapshot, HtlcSnapshot, Snapshot};
+use fulmen_channel::amount::Sat;
+use fulmen_channel::contract::balance::View;
+use fulmen_channel::contract::htlc::Stage;
+use fulmen_channel::params::Side;
+use fulmen_channel::protocol::open::{Link, Open};
+use fulmen_channel::transactions::weight;
+
+impl Driver {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let open = self.channel.funded();
+        Snapshot {
+            index: self.index,
+            peer: self.peer,
+            channel_id: self.channel.channel_id(),
+            phase: open.map_or("opening", Open::phase_name),
+            active: open.is_some_and(|open| open.link == Link::Up),
+            funded: open.map(|open| self.funded_snapshot(open)),
+        }
+    }
+
+    fn funded_snapshot(&self, open: &Open) -> FundedSnapshot {
+        let contract = &open.contract;
+        let content = contract.content(Side::Local, View::Signed);
+        let htlc = |((by, id), htlc): (&(Side, u64), &fulmen_channel::contract::htlc::Htlc)| {
+            HtlcSnapshot {
+                by: *by,
+                id: *id,
+                amount: htlc.amount,
+                payment_hash: htlc.payment_hash,
+                cltv_expiry: htlc.cltv_expiry,
+                locked_in: htlc.stage >= Stage::Locked,
+            }
+        };
+        let (local, remote) = self.channel.commitments();
+        let spent = self.record.as_ref().and_then(|record| record.spent);
+        let failed = open.life.failed.is_some() && !open.life.behind;
+        let published = match (&open.life.mutual_close, spent) {
+            (_, Some(spent)) => Some(spent.txid),
+            (Some(tx), None) => Some(tx.compute_txid()),
+            (None, None) => local.as_ref().map(|draft| draft.txid).filter(|_| failed),
+        };
+        let kept = local.as_ref().map_or(0, |draft| draft.htlcs.len());
+        FundedSnapshot {
+            outpoint: contract.funding.outpoint,
+            capacity: contract.funding.capacity,
+            params: contract.params.clone(),
+            short_channel_id: open.life.short_channel_id,
+            remote_alias: open.life.remote_alias,
+            local: content.balances.local,
+            remote: content.balances.remote,
+            spendable: self.channel.spendable(),
+            receivable: contract.receivable(),
+            feerate: content.feerate,
+            commit_fee: local.as_ref().map_or(Sat::ZERO, |draft| draft.base_fee),
+            commit_weight: weight::commitment(contract.params.format, kept),
+            updates: contract.state.local_number,
+            htlcs: contract.htlcs.iter().map(htlc).collect(),
+            confirmations: open.confirmations(),
+            totals: self.record.as_ref().map(|record| record.totals).unwrap_or_default(),
+            closing_txid: published,
+            closing_height: spent.map(|spent| spent.height),
+            failed: open.life.failed.clone(),
+            remote_update: self.announcer.remote_update.clone(),
+            limbo: spent.map_or(Sat::ZERO, |spent| spent.limbo),
+            matures_at: spent.and_then(|spent| spent.matures_at),
+            opened_at: self.record.as_ref().map_or(0, |record| record.opened_at),
+            local_txid: local.map_or(contract.funding.outpoint.txid, |draft| draft.txid),
+            remote_txid: remote.map_or(contract.funding.outpoint.txid, |draft| draft.txid),
+        }
+    }
+}

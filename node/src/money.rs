@@ -1,0 +1,115 @@
+//! The wallet as the rest of the daemon uses it: shared, and written in the order of its changes.
+
+use crate::chain::ChainEvent;
+use crate::channels::services::Funds;
+use crate::keys::Purpose;
+use crate::store::{Store, Unit};
+use crate::wallet::{Balance, FundRequest, Wallet, WalletError};
+use bitcoin::{Address, ScriptBuf, Transaction, TxOut, Txid};
+use fulmen_channel::amount::{FeeratePerKw, Sat};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The wallet behind a lock.
+pub struct Money {
+    wallet: Mutex<Wallet>,
+    store: Store,
+    /// How many channels with anchors there are: the wallet keeps a reserve for them.
+    anchor_channels: Box<dyn Fn() -> u32 + Send + Sync>,
+}
+
+impl Money {
+    /// A wallet whose changes go to `store`.
+    pub fn new(
+        wallet: Wallet,
+        store: Store,
+        anchor_channels: impl Fn() -> u32 + Send + Sync + 'static,
+    ) -> Self {
+        let anchor_channels = Box::new(anchor_channels);
+        Money { wallet: Mutex::new(wallet), store, anchor_channels }
+    }
+
+    fn wallet(&self) -> MutexGuard<'_, Wallet> {
+        self.wallet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What there is.
+    pub fn balance(&self) -> Balance {
+        self.wallet().balance((self.anchor_channels)())
+    }
+
+    /// A receiving address: a fresh one, or with `unused` the last that nothing was paid to.
+    ///
+    /// # Errors
+    /// When it cannot be made or stored.
+    pub async fn address(&self, purpose: Purpose, unused: bool) -> Result<Address, String> {
+        let mut unit = Unit::new();
+        let address = {
+            let mut wallet = self.wallet();
+            let made = match unused {
+                true => wallet.unused_address(purpose, &mut unit),
+                false => wallet.new_address(purpose, &mut unit),
+            };
+            made.map_err(|error| error.to_string())?
+        };
+        self.store.commit(unit).await.map_err(|error| error.to_string())?;
+        Ok(address)
+    }
+
+    /// Takes in what happened on chain; what must be durable is added to `unit`.
+    ///
+    /// # Errors
+    /// When the events are not one after another: a bug, or a damaged wallet.
+    pub fn chain_event(&self, event: &ChainEvent, unit: &mut Unit) -> Result<(), WalletError> {
+        let mut wallet = self.wallet();
+        match event {
+            ChainEvent::Connected { at, block, .. } => wallet.connect(*at, block, unit),
+            ChainEvent::Disconnected { at } => wallet.disconnect(*at, unit),
+            ChainEvent::Mempool(tx) => {
+                wallet.mempool(tx, crate::clock::unix_time(), unit);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Frees what is held for transactions that no channel knows: the daemon was stopped between
+    /// building F and signing the channel.
+    pub fn release_unknown(&self, known: &[Txid], unit: &mut Unit) {
+        let mut wallet = self.wallet();
+        let held: Vec<Txid> = wallet.reservations().map(|(txid, _)| *txid).collect();
+        for txid in held.into_iter().filter(|txid| !known.contains(txid)) {
+            wallet.release(txid, crate::clock::unix_time(), unit);
+        }
+    }
+}
+
+impl Funds for Money {
+    fn fund(
+        &self,
+        script: ScriptBuf,
+        amount: Sat,
+        feerate: FeeratePerKw,
+        unit: &mut Unit,
+    ) -> Result<Transaction, String> {
+        let mut wallet = self.wallet();
+        let request = FundRequest {
+            outputs: vec![TxOut { value: amount.to_amount(), script_pubkey: script }],
+            feerate,
+            min_confs: 1,
+            anchor_channels: (self.anchor_channels)().saturating_add(1),
+        };
+        let reservation = wallet.fund(&request, unit).map_err(|error| error.to_string())?;
+        let mut tx = reservation.tx;
+        wallet.sign(&mut tx, &BTreeMap::new()).map_err(|error| error.to_string())?;
+        Ok(tx)
+    }
+
+    fn release(&self, tx: &Transaction, unit: &mut Unit) {
+        self.wallet().release(tx.compute_txid(), crate::clock::unix_time(), unit);
+    }
+
+    fn script(&self, unit: &mut Unit) -> Result<ScriptBuf, String> {
+        self.wallet().sweep_script(unit).map_err(|error| error.to_string())
+    }
+}

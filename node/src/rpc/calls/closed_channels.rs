@@ -1,0 +1,60 @@
+//! ClosedChannels: history.
+
+use super::{channel_point, sat};
+use crate::channels::record::{ChannelRecord, SpendKind};
+use crate::node::Node;
+use fulmen_proto::lnrpc::{self, channel_close_summary::ClosureType};
+use tonic::Status;
+
+/// Channels of which nothing is left, by the request's filters (none set: all).
+pub async fn closed_channels(
+    node: &Node,
+    request: lnrpc::ClosedChannelsRequest,
+) -> Result<lnrpc::ClosedChannelsResponse, Status> {
+    let records = ChannelRecord::load_all(&node.services.store).map_err(super::failed)?;
+    let closed = records.iter().filter(|record| record.closed).filter_map(|record| {
+        let summary = summary(node, record)?;
+        wanted(&request, summary.close_type()).then_some(summary)
+    });
+    Ok(lnrpc::ClosedChannelsResponse { channels: closed.collect() })
+}
+
+fn wanted(request: &lnrpc::ClosedChannelsRequest, kind: ClosureType) -> bool {
+    let asked = [
+        (request.cooperative, ClosureType::CooperativeClose),
+        (request.local_force, ClosureType::LocalForceClose),
+        (request.remote_force, ClosureType::RemoteForceClose),
+        (request.breach, ClosureType::BreachClose),
+        (request.funding_canceled, ClosureType::FundingCanceled),
+        (request.abandoned, ClosureType::Abandoned),
+    ];
+    asked.iter().all(|(set, _)| !set) || asked.contains(&(true, kind))
+}
+
+fn summary(node: &Node, record: &ChannelRecord) -> Option<lnrpc::ChannelCloseSummary> {
+    let spent = record.spent?;
+    let close_type = match spent.kind {
+        SpendKind::Mutual => ClosureType::CooperativeClose,
+        SpendKind::Local => ClosureType::LocalForceClose,
+        SpendKind::Remote => ClosureType::RemoteForceClose,
+        SpendKind::Other => ClosureType::BreachClose,
+    };
+    let initiator =
+        if record.initiator { lnrpc::Initiator::Local } else { lnrpc::Initiator::Remote };
+    let scid = record.funding_block.map(|(height, index)| {
+        u64::from(height.number()) << 40 | u64::from(index) << 16 | u64::from(record.outpoint.vout)
+    });
+    Some(lnrpc::ChannelCloseSummary {
+        channel_point: channel_point(record.outpoint),
+        chan_id: scid.unwrap_or(0),
+        chain_hash: bitcoin::constants::genesis_block(node.config.network).block_hash().to_string(),
+        closing_tx_hash: spent.txid.to_string(),
+        remote_pubkey: record.peer.to_string(),
+        capacity: sat(record.capacity),
+        close_height: spent.height.number(),
+        settled_balance: sat(spent.settled),
+        close_type: close_type.into(),
+        open_initiator: initiator.into(),
+        ..Default::default()
+    })
+}

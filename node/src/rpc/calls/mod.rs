@@ -1,0 +1,147 @@
+//! The calls, one a file: each turns a request into a question or command for the node, and what
+//! comes of it into the answer.
+
+pub mod add_invoice;
+pub mod channel_balance;
+pub mod close_channel;
+pub mod closed_channels;
+pub mod connect_peer;
+pub mod decode_pay_req;
+pub mod get_info;
+pub mod invoices;
+pub mod list_channels;
+pub mod list_payments;
+pub mod list_peers;
+pub mod open_channel;
+mod payment;
+pub mod pending_channels;
+pub mod send_payment;
+pub mod wallet;
+
+use bitcoin::OutPoint;
+use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
+use fulmen_channel::params::CommitmentFormat;
+use fulmen_proto::lnrpc;
+use std::collections::BTreeMap;
+use tonic::Status;
+
+/// An error in lnd's manner: code 2 and a bare text.
+pub fn failed(text: impl std::fmt::Display) -> Status {
+    Status::unknown(text.to_string())
+}
+
+/// Satoshi as the API's signed number.
+pub(super) fn sat(amount: Sat) -> i64 {
+    i64::try_from(amount.sat()).unwrap_or(i64::MAX)
+}
+
+/// Whole satoshi of a balance.
+pub(super) fn floor(amount: Msat) -> i64 {
+    sat(amount.floor())
+}
+
+/// Both units.
+pub(super) fn amount(amount: Msat) -> lnrpc::Amount {
+    lnrpc::Amount { sat: amount.floor().sat(), msat: amount.msat() }
+}
+
+/// `txid:index`.
+pub(super) fn channel_point(outpoint: OutPoint) -> String {
+    format!("{}:{}", outpoint.txid, outpoint.vout)
+}
+
+/// The API's name of a format.
+pub(super) fn commitment_type(format: CommitmentFormat) -> i32 {
+    match format {
+        CommitmentFormat::StaticRemoteKey => lnrpc::CommitmentType::StaticRemoteKey.into(),
+        CommitmentFormat::Anchors => lnrpc::CommitmentType::Anchors.into(),
+    }
+}
+
+/// Feature bits with their names (BOLT 9).
+pub(super) fn features(bytes_le: &[u8]) -> BTreeMap<u32, lnrpc::Feature> {
+    let bits = bytes_le.iter().zip(0u32..).flat_map(|(byte, at)| {
+        (0u32..8).filter_map(move |bit| {
+            (byte >> bit & 1 == 1).then_some(at.saturating_mul(8).saturating_add(bit))
+        })
+    });
+    let feature = |bit: u32| {
+        let name = feature_name(bit & !1);
+        let feature = lnrpc::Feature {
+            name: name.unwrap_or("unknown").into(),
+            is_required: bit % 2 == 0,
+            is_known: name.is_some(),
+        };
+        (bit, feature)
+    };
+    bits.map(feature).collect()
+}
+
+fn feature_name(even: u32) -> Option<&'static str> {
+    Some(match even {
+        0 => "data-loss-protect",
+        4 => "upfront-shutdown-script",
+        6 => "gossip-queries",
+        8 => "tlv-onion",
+        10 => "ext-gossip-queries",
+        12 => "static-remote-key",
+        14 => "payment-addr",
+        16 => "multi-path-payments",
+        18 => "wumbo-channels",
+        22 => "anchors-zero-fee-htlc-tx",
+        24 => "route-blinding",
+        26 => "shutdown-any-segwit",
+        28 => "dual-fund",
+        34 => "quiescence",
+        38 => "onion-messages",
+        42 => "peer-storage",
+        44 => "explicit-commitment-type",
+        46 => "scid-alias",
+        48 => "payment-metadata",
+        50 => "zero-conf",
+        54 => "keysend",
+        60 => "simple-close",
+        62 => "splice",
+        _ => return None,
+    })
+}
+
+/// A feerate as a request gives it: sat/vB in one of two fields, or a target, or nothing.
+pub(super) fn asked_feerate(sat_per_vbyte: u64, sat_per_byte: i64) -> Option<FeeratePerKw> {
+    let asked = sat_per_vbyte.max(u64::try_from(sat_per_byte).unwrap_or(0));
+    let per_kw = asked.saturating_mul(250);
+    (asked > 0).then(|| FeeratePerKw::new(u32::try_from(per_kw).unwrap_or(u32::MAX)))
+}
+
+/// Rows of an index, page by page, until `wanted` of them pass the filter. In the order of their
+/// index, whichever way they were searched.
+pub(super) fn pages<R>(
+    offset: u64,
+    wanted: usize,
+    reversed: bool,
+    page: impl Fn(u64, usize) -> Result<Vec<R>, crate::store::StoreError>,
+    index: impl Fn(&R) -> u64,
+    filter: impl Fn(&R) -> bool,
+) -> Result<Vec<R>, Status> {
+    const PAGE: usize = 1_000;
+    let (mut found, mut offset) = (Vec::new(), offset);
+    loop {
+        let rows = page(offset, PAGE).map_err(failed)?;
+        let more = rows.len() == PAGE;
+        let next = if reversed { rows.first() } else { rows.last() };
+        offset = next.map_or(0, &index);
+        let mut passing: Vec<R> = rows.into_iter().filter(&filter).collect();
+        let room = wanted.saturating_sub(found.len());
+        if reversed {
+            passing.drain(..passing.len().saturating_sub(room));
+            passing.append(&mut found);
+            found = passing;
+        } else {
+            passing.truncate(room);
+            found.append(&mut passing);
+        }
+        if !more || found.len() >= wanted || (reversed && offset <= 1) {
+            return Ok(found);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! PendingChannels: opening, waiting for their close, or waiting for a delay.
+
+use super::list_channels::own_share;
+use super::{channel_point, commitment_type, floor, sat};
+use crate::channels::{FundedSnapshot, Snapshot};
+use crate::node::Node;
+use fulmen_channel::amount::Sat;
+use fulmen_channel::params::Side;
+use fulmen_proto::lnrpc::{self, pending_channels_response as pending};
+use tonic::Status;
+
+/// Everything that is neither open nor history.
+pub async fn pending_channels(node: &Node) -> Result<lnrpc::PendingChannelsResponse, Status> {
+    let mut answer = lnrpc::PendingChannelsResponse::default();
+    let height = node.services.chain.tip().height.number();
+    for handle in node.services.registry.all() {
+        let Some(snapshot) = handle.describe().await else { continue };
+        let Some(funded) = &snapshot.funded else { continue };
+        match (snapshot.phase, funded.closing_height) {
+            ("waiting for confirmations", None) => {
+                answer.pending_open_channels.push(opening(&snapshot, funded));
+            }
+            ("open", None) => {}
+            (_, None) => answer.waiting_close_channels.push(waiting(&snapshot, funded)),
+            (_, Some(_)) => {
+                answer.pending_force_closing_channels.push(forced(&snapshot, funded, height));
+            }
+        }
+    }
+    let limbo = |sum: i64, more: i64| sum.saturating_add(more);
+    let waiting = answer.waiting_close_channels.iter().map(|channel| channel.limbo_balance);
+    let forced = answer.pending_force_closing_channels.iter().map(|channel| channel.limbo_balance);
+    answer.total_limbo_balance = waiting.chain(forced).fold(0, limbo);
+    Ok(answer)
+}
+
+fn channel(snapshot: &Snapshot, funded: &FundedSnapshot) -> pending::PendingChannel {
+    let params = &funded.params;
+    let initiator = match params.funder {
+        Side::Local => lnrpc::Initiator::Local,
+        Side::Remote => lnrpc::Initiator::Remote,
+    };
+    let flags = if funded.failed.is_some() {
+        "ChanStatusCommitBroadcasted"
+    } else if snapshot.phase == "closing" {
+        "ChanStatusCoopBroadcasted"
+    } else {
+        "ChanStatusDefault"
+    };
+    pending::PendingChannel {
+        remote_node_pub: snapshot.peer.to_string(),
+        channel_point: channel_point(funded.outpoint),
+        capacity: sat(funded.capacity),
+        local_balance: floor(own_share(funded, Side::Local)),
+        remote_balance: floor(own_share(funded, Side::Remote)),
+        local_chan_reserve_sat: sat(params.remote.channel_reserve),
+        remote_chan_reserve_sat: sat(params.local.channel_reserve),
+        initiator: initiator.into(),
+        commitment_type: commitment_type(params.format),
+        chan_status_flags: flags.into(),
+        private: !params.announce,
+        ..Default::default()
+    }
+}
+
+fn opening(snapshot: &Snapshot, funded: &FundedSnapshot) -> pending::PendingOpenChannel {
+    let left = funded.params.minimum_depth.saturating_sub(funded.confirmations);
+    pending::PendingOpenChannel {
+        channel: Some(channel(snapshot, funded)),
+        commit_fee: sat(funded.commit_fee),
+        commit_weight: i64::try_from(funded.commit_weight).unwrap_or(i64::MAX),
+        fee_per_kw: i64::from(funded.feerate.per_kw()),
+        funding_expiry_blocks: 2_016,
+        confirmations_until_active: left,
+        confirmation_height: funded
+            .short_channel_id
+            .and_then(|scid| u32::try_from(scid >> 40).ok())
+            .unwrap_or(0),
+    }
+}
+
+fn waiting(snapshot: &Snapshot, funded: &FundedSnapshot) -> pending::WaitingCloseChannel {
+    pending::WaitingCloseChannel {
+        channel: Some(channel(snapshot, funded)),
+        limbo_balance: floor(own_share(funded, Side::Local)),
+        commitments: Some(pending::Commitments {
+            local_txid: funded.local_txid.to_string(),
+            remote_txid: funded.remote_txid.to_string(),
+            local_commit_fee_sat: funded.commit_fee.sat(),
+            remote_commit_fee_sat: funded.commit_fee.sat(),
+            ..Default::default()
+        }),
+        closing_txid: funded.closing_txid.map(|txid| txid.to_string()).unwrap_or_default(),
+        ..Default::default()
+    }
+}
+
+fn forced(
+    snapshot: &Snapshot,
+    funded: &FundedSnapshot,
+    height: u32,
+) -> pending::ForceClosedChannel {
+    let matures = funded.matures_at.map_or(0, |at| at.number());
+    let left = i64::from(matures).saturating_sub(i64::from(height));
+    let recovered =
+        if funded.limbo == Sat::ZERO { own_share(funded, Side::Local) } else { Default::default() };
+    pending::ForceClosedChannel {
+        channel: Some(channel(snapshot, funded)),
+        closing_txid: funded.closing_txid.map(|txid| txid.to_string()).unwrap_or_default(),
+        limbo_balance: sat(funded.limbo),
+        maturity_height: matures,
+        blocks_til_maturity: i32::try_from(left).unwrap_or(i32::MAX),
+        recovered_balance: floor(recovered),
+        anchor: pending::force_closed_channel::AnchorState::Limbo.into(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,158 @@
+//! `lnrpc.Lightning`: one line a method; what they do is in `calls`.
+
+use super::calls::{
+    add_invoice, channel_balance, close_channel, closed_channels, connect_peer, decode_pay_req,
+    get_info, invoices, list_channels, list_payments, list_peers, open_channel, pending_channels,
+    send_payment, wallet,
+};
+use super::{answers, Answers};
+use crate::node::Node;
+use fulmen_proto::lnrpc;
+use std::sync::Arc;
+use tonic::{async_trait, Request, Response, Status};
+
+/// The service over a node.
+pub struct Lightning {
+    /// The node.
+    pub node: Arc<Node>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[async_trait]
+impl lnrpc::lightning_server::Lightning for Lightning {
+    type OpenChannelStream = Answers<lnrpc::OpenStatusUpdate>;
+    type CloseChannelStream = Answers<lnrpc::CloseStatusUpdate>;
+
+    async fn get_info(&self, _: Request<lnrpc::GetInfoRequest>) -> Answer<lnrpc::GetInfoResponse> {
+        get_info::get_info(&self.node).await.map(Response::new)
+    }
+
+    async fn stop_daemon(&self, _: Request<lnrpc::StopRequest>) -> Answer<lnrpc::StopResponse> {
+        self.node.stop.send_replace(true);
+        let status = "shutdown initiated, check logs for progress".into();
+        Ok(Response::new(lnrpc::StopResponse { status }))
+    }
+
+    async fn connect_peer(
+        &self,
+        request: Request<lnrpc::ConnectPeerRequest>,
+    ) -> Answer<lnrpc::ConnectPeerResponse> {
+        connect_peer::connect_peer(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn disconnect_peer(
+        &self,
+        request: Request<lnrpc::DisconnectPeerRequest>,
+    ) -> Answer<lnrpc::DisconnectPeerResponse> {
+        connect_peer::disconnect_peer(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_peers(
+        &self,
+        _: Request<lnrpc::ListPeersRequest>,
+    ) -> Answer<lnrpc::ListPeersResponse> {
+        list_peers::list_peers(&self.node).await.map(Response::new)
+    }
+
+    async fn new_address(
+        &self,
+        request: Request<lnrpc::NewAddressRequest>,
+    ) -> Answer<lnrpc::NewAddressResponse> {
+        wallet::new_address(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn wallet_balance(
+        &self,
+        request: Request<lnrpc::WalletBalanceRequest>,
+    ) -> Answer<lnrpc::WalletBalanceResponse> {
+        wallet::wallet_balance(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn channel_balance(
+        &self,
+        _: Request<lnrpc::ChannelBalanceRequest>,
+    ) -> Answer<lnrpc::ChannelBalanceResponse> {
+        channel_balance::channel_balance(&self.node).await.map(Response::new)
+    }
+
+    async fn open_channel_sync(
+        &self,
+        request: Request<lnrpc::OpenChannelRequest>,
+    ) -> Answer<lnrpc::ChannelPoint> {
+        open_channel::open_channel_sync(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn open_channel(
+        &self,
+        request: Request<lnrpc::OpenChannelRequest>,
+    ) -> Answer<Self::OpenChannelStream> {
+        let opened = open_channel::open_channel(self.node.clone(), request.into_inner()).await;
+        opened.map(|news| Response::new(answers(news)))
+    }
+
+    async fn pending_channels(
+        &self,
+        _: Request<lnrpc::PendingChannelsRequest>,
+    ) -> Answer<lnrpc::PendingChannelsResponse> {
+        pending_channels::pending_channels(&self.node).await.map(Response::new)
+    }
+
+    async fn list_channels(
+        &self,
+        request: Request<lnrpc::ListChannelsRequest>,
+    ) -> Answer<lnrpc::ListChannelsResponse> {
+        list_channels::list_channels(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn closed_channels(
+        &self,
+        request: Request<lnrpc::ClosedChannelsRequest>,
+    ) -> Answer<lnrpc::ClosedChannelsResponse> {
+        closed_channels::closed_channels(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn close_channel(
+        &self,
+        request: Request<lnrpc::CloseChannelRequest>,
+    ) -> Answer<Self::CloseChannelStream> {
+        let closed = close_channel::close_channel(self.node.clone(), request.into_inner()).await;
+        closed.map(|news| Response::new(answers(news)))
+    }
+
+    async fn add_invoice(
+        &self,
+        request: Request<lnrpc::Invoice>,
+    ) -> Answer<lnrpc::AddInvoiceResponse> {
+        add_invoice::add_invoice(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn lookup_invoice(&self, request: Request<lnrpc::PaymentHash>) -> Answer<lnrpc::Invoice> {
+        invoices::lookup_invoice(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_invoices(
+        &self,
+        request: Request<lnrpc::ListInvoiceRequest>,
+    ) -> Answer<lnrpc::ListInvoiceResponse> {
+        invoices::list_invoices(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn decode_pay_req(&self, request: Request<lnrpc::PayReqString>) -> Answer<lnrpc::PayReq> {
+        decode_pay_req::decode_pay_req(&self.node, request.into_inner()).map(Response::new)
+    }
+
+    async fn send_payment_sync(
+        &self,
+        request: Request<lnrpc::SendRequest>,
+    ) -> Answer<lnrpc::SendResponse> {
+        send_payment::send_payment_sync(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_payments(
+        &self,
+        request: Request<lnrpc::ListPaymentsRequest>,
+    ) -> Answer<lnrpc::ListPaymentsResponse> {
+        list_payments::list_payments(&self.node, request.into_inner()).await.map(Response::new)
+    }
+}
