@@ -1,2 +1,23 @@
-//! fulmen-cli.
-fn main() {}
+//! fulmen-cli: lncli's commands, flags and JSON, spoken to fulmend.
+
+mod args;
+mod commands;
+mod connect;
+mod error;
+mod macaroon;
+mod parse;
+mod print;
+
+use std::process::ExitCode;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match commands::run(&cli.global, cli.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("[fulmen-cli] {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,7 @@
-//! stories
+//! The built fulmen-cli against a daemon that plays back answers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::arithmetic_side_effects)]
+
+mod calls;
+mod mock;
+mod paying;

@@ -1,0 +1,253 @@
+//! Command lines and the requests they become, as tables.
+
+use super::Command;
+use crate::args::{parse, Cli};
+use fulmen_proto::json::{to_value, Bytes};
+use fulmen_proto::lnrpc::PendingChannelsRequest;
+use prost::Name;
+use serde_json::{json, Value};
+
+const NODE: &str = "02bf";
+const TXID: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddee01";
+
+fn command_line(line: &str) -> Result<Cli, clap::Error> {
+    parse(std::iter::once("fulmen-cli").chain(line.split_whitespace()))
+}
+
+/// The fields of a request that are not zero, as JSON.
+fn set<M: Name + Default>(request: &M) -> Value {
+    let empty = to_value(&M::default(), Bytes::Hex).unwrap();
+    let mut fields = to_value(request, Bytes::Hex).unwrap();
+    fields.as_object_mut().unwrap().retain(|name, value| empty.get(name) != Some(value));
+    fields
+}
+
+/// What a command line asks of the daemon, or the error that the user reads.
+fn asked(line: &str) -> Result<Value, String> {
+    let command = command_line(line).map_err(|e| e.to_string())?.command;
+    let request = match command {
+        Command::GetInfo | Command::ChannelBalance | Command::Stop => Ok(json!({})),
+        Command::NewAddress(c) => Ok(set(&c.request())),
+        Command::WalletBalance(c) => Ok(set(&c.request())),
+        Command::Connect(c) => c.request().map(|r| set(&r)),
+        Command::Disconnect(c) => c.request().map(|r| set(&r)),
+        Command::ListPeers(c) => Ok(set(&c.request())),
+        Command::OpenChannel(c) => c.request().map(|r| set(&r)),
+        Command::PendingChannels(c) => {
+            Ok(set(&PendingChannelsRequest { include_raw_tx: c.include_raw_tx }))
+        }
+        Command::ListChannels(c) => c.request().map(|r| set(&r)),
+        Command::ClosedChannels(c) => Ok(set(&c.request())),
+        Command::CloseChannel(c) => c.request().map(|r| set(&r)),
+        Command::AddInvoice(c) => c.request().map(|r| set(&r)),
+        Command::LookupInvoice(c) => c.request().map(|r| set(&r)),
+        Command::ListInvoices(c) => Ok(set(&c.request())),
+        Command::DecodePayReq(c) => c.request().map(|r| set(&r)),
+        Command::SendPayment(c) => c.by_hand([7; 32]).map(|r| set(&r)),
+        Command::PayInvoice(c) => c.flags.request(40_000).map(|r| set(&r)),
+        Command::TrackPayment(c) => c.request().map(|r| set(&r)),
+        Command::ListPayments(c) => Ok(set(&c.request())),
+    };
+    request.map_err(|e| e.to_string())
+}
+
+fn check(table: &[(String, Value)]) {
+    for (line, request) in table {
+        assert_eq!(asked(line).as_ref(), Ok(request), "{line}");
+    }
+}
+
+fn row(line: &str, request: Value) -> (String, Value) {
+    (line.replace("NODE", NODE).replace("TXID", TXID), request)
+}
+
+#[test]
+fn node_wallet_and_peers() {
+    check(&[
+        row("getinfo", json!({})),
+        row("newaddress p2wkh", json!({})),
+        row("newaddress np2wkh", json!({"type": "NESTED_PUBKEY_HASH"})),
+        row("newaddress --unused p2tr", json!({"type": "UNUSED_TAPROOT_PUBKEY"})),
+        row("walletbalance", json!({})),
+        row("walletbalance --account=x", json!({"account": "x"})),
+        row("channelbalance", json!({})),
+        row("connect NODE@h:1", json!({"addr": {"pubkey": NODE, "host": "h:1"}})),
+        row(
+            "connect --perm NODE@h:1",
+            json!({"addr": {"pubkey": NODE, "host": "h:1"}, "perm": true}),
+        ),
+        row(
+            "connect NODE@h --timeout 1m30s",
+            json!({"addr": {"pubkey": NODE, "host": "h"}, "timeout": "90"}),
+        ),
+        row("disconnect NODE", json!({"pub_key": NODE})),
+        row("disconnect --node_key NODE", json!({"pub_key": NODE})),
+        row("listpeers", json!({"latest_error": true})),
+        row("listpeers --list_errors", json!({})),
+        row("stop", json!({})),
+    ]);
+}
+
+#[test]
+fn channels() {
+    let point = json!({"funding_txid_str": TXID, "output_index": 1});
+    let open = json!({"node_pubkey": NODE, "local_funding_amount": "20", "push_sat": "5",
+                      "min_confs": 1});
+    check(&[
+        row("openchannel NODE 20 5", open.clone()),
+        row("openchannel --node_key=NODE --local_amt=20 --push_amt=5", open.clone()),
+        row("openchannel -node_key NODE -push_amt 5 20", open.clone()),
+        row("openchannel --local_amt 20 NODE 5", open),
+        row(
+            "openchannel NODE --fundmax --utxo TXID:1 --base_fee_msat 0 --private --min_confs 0",
+            json!({"node_pubkey": NODE, "fund_max": true, "use_base_fee": true, "private": true,
+                   "spend_unconfirmed": true,
+                   "outpoints": [{"txid_bytes": "", "txid_str": TXID, "output_index": 1}]}),
+        ),
+        row(
+            "openchannel NODE 9 --channel_type anchors --sat_per_byte 3 --fee_rate_ppm 7 --memo m",
+            json!({"node_pubkey": NODE, "local_funding_amount": "9", "min_confs": 1,
+                   "commitment_type": "ANCHORS", "sat_per_vbyte": "3", "use_fee_rate": true,
+                   "fee_rate": "7", "memo": "m"}),
+        ),
+        row("pendingchannels --include_raw_tx", json!({"include_raw_tx": true})),
+        row("listchannels", json!({"peer_alias_lookup": true})),
+        row(
+            "listchannels --active_only --peer NODE --skip_peer_alias_lookup",
+            json!({"active_only": true, "peer": NODE}),
+        ),
+        row("closedchannels --breach", json!({"breach": true})),
+        row("closechannel TXID 1", json!({"channel_point": point, "no_wait": true})),
+        row("closechannel TXID:1", json!({"channel_point": point, "no_wait": true})),
+        row(
+            "closechannel --funding_txid TXID --output_index=1 --force",
+            json!({"channel_point": point, "no_wait": true, "force": true}),
+        ),
+        row(
+            "closechannel --chan_point TXID:1 --max_fee_rate 9 --conf_target 6",
+            json!({"channel_point": point, "no_wait": true, "max_fee_per_vbyte": "9",
+                   "target_conf": 6}),
+        ),
+    ]);
+}
+
+#[test]
+fn invoices() {
+    check(&[
+        row("addinvoice", json!({})),
+        row("addinvoice 5 abcd", json!({"value": "5", "r_preimage": "abcd"})),
+        row("addinvoice --amt 5 --preimage=abcd", json!({"value": "5", "r_preimage": "abcd"})),
+        row(
+            "addinvoice --amt_msat 5 --memo tea --expiry 9 --cltv_expiry_delta 18 --private",
+            json!({"value_msat": "5", "memo": "tea", "expiry": "9", "cltv_expiry": "18",
+                   "private": true}),
+        ),
+        row("lookupinvoice abcd", json!({"r_hash": "abcd"})),
+        row("lookupinvoice --rhash abcd", json!({"r_hash": "abcd"})),
+        row("listinvoices", json!({"reversed": true})),
+        row(
+            "listinvoices --paginate-forwards --max_invoices 2 --index_offset 3",
+            json!({"num_max_invoices": "2", "index_offset": "3"}),
+        ),
+        row("decodepayreq lightning:lnbc1", json!({"pay_req": "lnbc1"})),
+        row("decodepayreq --pay_req=LIGHTNING:LNBC1", json!({"pay_req": "LNBC1"})),
+    ]);
+}
+
+#[test]
+fn payments() {
+    let by_hand = json!({"dest": NODE, "amt": "400", "payment_hash": "aa", "max_parts": 16,
+                         "fee_limit_sat": "400", "timeout_seconds": 60, "final_cltv_delta": 40});
+    let keysend = "4bb06f8e4e3a7715d201d573d0aa423762e55dabd61a2c02278fa56cc6d294e0"; // SHA256 of the preimage
+    check(&[
+        row("sendpayment NODE 400 aa 40", by_hand.clone()),
+        row("sendpayment -d NODE -a 400 -r aa --final_cltv_delta 40", by_hand),
+        row(
+            "sendpayment --dest NODE --amt 2000 --keysend --data 9=ff,10=",
+            json!({"dest": NODE, "amt": "2000", "payment_hash": keysend, "max_parts": 16,
+                   "fee_limit_sat": "100", "timeout_seconds": 60, "dest_custom_records":
+                   {"9": "ff", "10": "", "5482373484": "07".repeat(32)}}),
+        ),
+        row(
+            "payinvoice x --fee_limit_percent 10 --timeout 5s --json --outgoing_chan_id 7 \
+             --outgoing_chan_id 8 --max_shard_size_sat 3 --time_pref -0.5 -f",
+            json!({"fee_limit_sat": "4000", "timeout_seconds": 5, "no_inflight_updates": true,
+                   "outgoing_chan_ids": ["7", "8"], "max_shard_size_msat": "3000",
+                   "time_pref": -0.5, "max_parts": 16}),
+        ),
+        row(
+            "payinvoice --pay_req x --fee_limit 3 --json --inflight_updates --last_hop NODE",
+            json!({"fee_limit_sat": "3", "timeout_seconds": 60, "last_hop_pubkey": NODE,
+                   "max_parts": 16}),
+        ),
+        row("trackpayment aa", json!({"payment_hash": "aa"})),
+        row("listpayments", json!({"reversed": true})),
+        row(
+            "listpayments --include_incomplete --paginate_forwards --max_payments 4 --omit_hops",
+            json!({"include_incomplete": true, "max_payments": "4", "omit_hops": true}),
+        ),
+    ]);
+}
+
+#[test]
+fn what_cannot_be_asked_is_said() {
+    let table = [
+        ("newaddress p2sh", "invalid value 'p2sh'"),
+        ("connect 02bf", "pubkey@host:port"),
+        ("connect NODE@h --timeout 5", "5 is no duration"),
+        ("connect NODE@h --timeout ''", "is no duration"),
+        ("connect NODE@h --perm --timeout 5s", "cannot be used with"),
+        ("disconnect", "node key argument missing"),
+        ("disconnect a b", "unexpected argument b"),
+        ("openchannel NODE", "local amt argument missing"),
+        ("openchannel NODE x", "unable to decode local amt: x"),
+        ("openchannel NODE 1 2 3", "unexpected argument 3"),
+        ("openchannel zz 1", "unable to decode node public key"),
+        ("openchannel NODE 1 --utxo TXID", "is no outpoint"),
+        ("openchannel NODE 1 --psbt", "unexpected argument '--psbt'"),
+        ("openchannel NODE 1 --conf_target 2 --sat_per_vbyte 2", "not both"),
+        ("openchannel NODE --fundmax --local_amt 5", "cannot be used with"),
+        ("closechannel", "funding txid argument missing"),
+        ("closechannel 00 1", "is no outpoint"),
+        ("addinvoice --amt 1 --amt_msat 1", "cannot be used with"),
+        ("addinvoice 99999999999999999999", "unable to decode amt"),
+        ("lookupinvoice xyz", "unable to decode rhash"),
+        ("sendpayment NODE 5", "payment hash argument missing"),
+        ("sendpayment NODE 5 aa --data 9:ff", "unable to decode record"),
+        ("payinvoice x --fee_limit 1 --fee_limit_percent 1", "cannot be used with"),
+        ("payinvoice x --timeout 99999999h", "timeout is too long"),
+        ("frobnicate", "unrecognized subcommand"),
+    ];
+    for (line, text) in table {
+        let error = asked(&row(line, json!({})).0).unwrap_err();
+        assert!(error.contains(text), "{line}: {error}");
+    }
+}
+
+#[test]
+fn global_flags_in_gos_spellings() {
+    let line = "-network=regtest --lnddir /x -rpcserver 1.2.3.4:5 --no-macaroons=false \
+                --macaroontimeout 9 --macaroonip ::1 getinfo";
+    let global = command_line(line).unwrap().global;
+    assert_eq!((global.network.as_str(), global.fulmendir.as_str()), ("regtest", "/x"));
+    assert_eq!(global.rpcserver, "1.2.3.4:5");
+    assert_eq!((global.no_macaroons, global.macaroontimeout), (false, 9));
+    assert_eq!(global.macaroonip, Some("::1".parse().unwrap()));
+    let global = command_line("-n regtest -no-macaroons getinfo").unwrap().global;
+    assert_eq!((global.network.as_str(), global.no_macaroons), ("regtest", true));
+    let global = command_line("getinfo").unwrap().global;
+    assert_eq!(global.rpcserver, "localhost:10009");
+    assert_eq!((global.fulmendir.as_str(), global.network.as_str()), ("~/.fulmen", "mainnet"));
+    assert_eq!((global.no_macaroons, global.macaroontimeout), (false, 60));
+    assert!(command_line("--network moon getinfo").is_err());
+    assert!(command_line("--chain litecoin getinfo").is_err());
+    for line in ["-h", "--help", "payinvoice -h", "--version"] {
+        assert_eq!(command_line(line).unwrap_err().exit_code(), 0, "{line}");
+    }
+}
+
+#[test]
+fn every_command_builds() {
+    use clap::CommandFactory;
+    Cli::command().debug_assert();
+}
