@@ -9,7 +9,7 @@
 //! only. The desk makes what one step wrote visible to the next, so that nothing is settled, paid
 //! or numbered twice while a unit waits in the store's queue.
 
-use crate::store::{Store, StoreError, Table, Unit};
+use crate::store::{KeyRange, Store, StoreError, Table, Unit};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -30,11 +30,21 @@ pub trait Rows {
     /// # Errors
     /// `StoreError` if it cannot be read.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The last key of a table.
+    ///
+    /// # Errors
+    /// `StoreError` if it cannot be read.
+    fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>, StoreError>;
 }
 
 impl Rows for Store {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Store::get(self, table, key)
+    }
+
+    fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.scan(table, &KeyRange::all(), 1, true)?.pop().map(|(key, _)| key))
     }
 }
 
@@ -76,23 +86,30 @@ struct Written {
 #[derive(Default)]
 pub struct Pending {
     rows: BTreeMap<(Table, Vec<u8>), Written>,
+    steps: BTreeMap<u64, Vec<(Table, Vec<u8>)>>,
     mark: u64,
+    /// The last number given away in each table.
+    numbers: BTreeMap<Table, u64>,
 }
 
 impl Pending {
-    /// Stands for all that was written so far. Give it to [`Pending::durable`] when the unit with
-    /// the last of it is.
+    /// Stands for what the last desk wrote. Give it to [`Pending::durable`] when its unit is.
     pub fn mark(&self) -> u64 {
         self.mark
     }
 
-    /// What was written up to `mark` is on disk: read it from there.
+    /// What the desk of `mark` wrote is on disk: read it from there, unless it was written again.
     pub fn durable(&mut self, mark: u64) {
-        self.rows.retain(|_, row| row.mark > mark);
+        for key in self.steps.remove(&mark).unwrap_or_default() {
+            if self.rows.get(&key).is_some_and(|row| row.mark == mark) {
+                self.rows.remove(&key);
+            }
+        }
     }
 }
 
-/// Reads and writes of one step.
+/// Reads and writes of one step. Units that write the same row are to be submitted in the order of
+/// their desks; that of others does not matter.
 pub struct Desk<'a> {
     disk: &'a dyn Rows,
     pending: &'a mut Pending,
@@ -144,18 +161,26 @@ impl<'a> Desk<'a> {
 
     fn note(&mut self, table: Table, key: &[u8], value: Option<Vec<u8>>) {
         let mark = self.pending.mark;
-        self.pending.rows.insert((table, key.to_vec()), Written { value, mark });
+        let key = (table, key.to_vec());
+        self.pending.steps.entry(mark).or_default().push(key.clone());
+        self.pending.rows.insert(key, Written { value, mark });
     }
-}
 
-/// A number under a name in the table of facts, counted up; 1 comes first.
-///
-/// # Errors
-/// `StoreError` if the disk cannot be read.
-pub fn next_number(desk: &mut Desk<'_>, name: &str) -> Result<u64, StoreError> {
-    let last = desk.get(Table::Meta, name.as_bytes())?;
-    let last = last.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-    let next = last.saturating_add(1);
-    desk.put(Table::Meta, name.as_bytes(), next.to_be_bytes().to_vec());
-    Ok(next)
+    /// The number after the last key of `table`, whose keys are big-endian; 1 comes first. Never
+    /// given twice: it does not matter in which order the rows with these keys become durable.
+    ///
+    /// # Errors
+    /// `StoreError` if the disk cannot be read.
+    pub fn next_number(&mut self, table: Table) -> Result<u64, StoreError> {
+        let last = match self.pending.numbers.get(&table) {
+            Some(last) => *last,
+            None => {
+                let key = self.disk.last_key(table)?.and_then(|key| key.try_into().ok());
+                key.map_or(0, u64::from_be_bytes)
+            }
+        };
+        let next = last.saturating_add(1);
+        self.pending.numbers.insert(table, next);
+        Ok(next)
+    }
 }

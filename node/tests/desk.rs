@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use crate::disk::Disk;
-use fulmen_node::desk::{decode_as, encode, next_number, Desk, Pending};
+use fulmen_node::desk::{decode_as, encode, Desk, Pending};
 use fulmen_node::store::{Table, Unit};
 
 const KEY: &[u8] = b"key";
@@ -44,20 +44,47 @@ fn the_last_write_is_read_however_far_the_disk_is() {
     assert_eq!(read(&disk, &mut pending), Some(vec![9]));
 }
 
+/// Takes a number, and writes its row.
+fn number(disk: &Disk, pending: &mut Pending) -> (u64, Unit, u64) {
+    let mut unit = Unit::new();
+    let mut desk = Desk::new(disk, pending, &mut unit);
+    let number = desk.next_number(Table::Invoice).unwrap();
+    desk.put(Table::Invoice, &number.to_be_bytes(), vec![]);
+    (number, unit, pending.mark())
+}
+
 #[test]
-fn numbers_are_never_given_twice() {
+fn numbers_are_never_given_twice_whatever_becomes_durable_first() {
     let (mut disk, mut pending) = (Disk::default(), Pending::default());
     let mut numbers = Vec::new();
-    for _ in 0..3 {
-        let mut unit = Unit::new();
-        numbers.push(next_number(&mut Desk::new(&disk, &mut pending, &mut unit), "n").unwrap());
-        let mut later = Unit::new();
-        numbers.push(next_number(&mut Desk::new(&disk, &mut pending, &mut later), "n").unwrap());
-        disk.apply(&unit);
-        disk.apply(&later);
-        pending = Pending::default();
+    for restart in [false, true, false] {
+        let (first, first_unit, first_mark) = number(&disk, &mut pending);
+        let (second, second_unit, second_mark) = number(&disk, &mut pending);
+        disk.apply(&second_unit);
+        pending.durable(second_mark);
+        let (third, third_unit, _) = number(&disk, &mut pending);
+        disk.apply(&first_unit);
+        pending.durable(first_mark);
+        disk.apply(&third_unit);
+        numbers.extend([first, second, third]);
+        if restart {
+            pending = Pending::default();
+        }
     }
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn what_is_durable_out_of_order_does_not_hide_what_is_not() {
+    let (mut disk, mut pending) = (Disk::default(), Pending::default());
+    let (first, first_mark) = step(&disk, &mut pending, Some(1));
+    let (_, other, other_mark) = number(&disk, &mut pending);
+    disk.apply(&other);
+    pending.durable(other_mark);
+    assert_eq!(read(&disk, &mut pending), Some(vec![1]), "still waiting");
+    disk.apply(&first);
+    pending.durable(first_mark);
+    assert_eq!(read(&disk, &mut pending), Some(vec![1]));
 }
 
 #[test]

@@ -12,6 +12,10 @@ impl Rows for Disk {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.0.get(&(table, key.to_vec())).cloned())
     }
+
+    fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.table(table).pop().map(|(key, _)| key))
+    }
 }
 
 impl Disk {

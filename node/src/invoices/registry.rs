@@ -1,14 +1,12 @@
 //! The register of our invoices: added, found, paid, cancelled. Its rows are its state.
 
 use super::invoice::{Incoming, Invoice, InvoiceState, Verdict, CLAIM_WINDOW};
-use crate::desk::{next_number, Desk};
+use crate::desk::Desk;
 use crate::store::{StoreError, Table};
 use fulmen_channel::payment::PaymentHash;
 
 /// The longest that an invoice may stay valid, as lnd: a year.
 pub const MAX_EXPIRY: u64 = 31_536_000;
-const LAST_ADDED: &str = "last_add_index";
-const LAST_SETTLED: &str = "last_settle_index";
 
 /// Why the register did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +51,7 @@ pub fn add(desk: &mut Desk<'_>, mut invoice: Invoice) -> Result<Invoice, Invoice
     if find(desk, &invoice.payment_hash)?.is_some() {
         return Err(InvoiceError::Exists);
     }
-    invoice.add_index = next_number(desk, LAST_ADDED)?;
+    invoice.add_index = desk.next_number(Table::Invoice)?;
     invoice.state = InvoiceState::Open;
     write(desk, &invoice);
     Ok(invoice)
@@ -81,8 +79,10 @@ pub fn receive(desk: &mut Desk<'_>, htlc: &Incoming<'_>) -> Result<Verdict, Stor
     };
     let mut verdict = invoice.receive(htlc, 0);
     if let Verdict::Settle { preimage, changed: Some(changed) } = &mut verdict {
-        changed.settle_index = next_number(desk, LAST_SETTLED)?;
+        changed.settle_index = desk.next_number(Table::InvoiceBySettle)?;
         write(desk, changed);
+        let index = changed.settle_index.to_be_bytes();
+        desk.put(Table::InvoiceBySettle, &index, changed.add_index.to_be_bytes().to_vec());
         desk.put(Table::Preimage, &htlc.payment_hash.0, preimage.0.to_vec());
     }
     Ok(verdict)

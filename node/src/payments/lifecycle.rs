@@ -13,7 +13,7 @@ use super::payment::{attempt_id, payment_of};
 use super::payment::{Attempt, AttemptFailure, FailureReason, Payment, Status, Terms};
 use super::request::{PayError, Request};
 use super::route::{Hop, Route};
-use crate::desk::{next_number, Desk};
+use crate::desk::Desk;
 use crate::onion::failure::{open, Opened, BADONION};
 use crate::onion::sphinx::shared_secrets;
 use crate::onion::{FailureMessage, OnionError};
@@ -23,8 +23,6 @@ use bitcoin::secp256k1::{PublicKey, SecretKey};
 use fulmen_channel::amount::{Height, Msat};
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::payment::{PaymentHash, Preimage};
-
-const LAST_PAYMENT: &str = "last_payment_index";
 
 /// A channel of ours that a payment may leave by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +110,7 @@ pub fn start(
         Some(Status::Failed) | None => {}
     }
     let mut payment = Payment {
-        payment_index: next_number(desk, LAST_PAYMENT)?,
+        payment_index: desk.next_number(Table::Payment)?,
         payment_hash: request.payment_hash,
         preimage: None,
         terms: request.terms,

@@ -31,6 +31,8 @@ tables! {
     Invoice = "invoice",
     /// Payment hash to the add index of its invoice.
     InvoiceByHash = "invoice_by_hash",
+    /// Settle index to the add index of its invoice.
+    InvoiceBySettle = "invoice_by_settle",
     /// Payments by index.
     Payment = "payment",
     /// Payment hash to the index of its payment.

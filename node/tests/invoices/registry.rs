@@ -218,6 +218,8 @@ fn the_register_numbers_finds_and_settles() {
     let states: Vec<_> = stored.iter().map(|invoice| invoice.state).collect();
     assert_eq!(states, [InvoiceState::Open, InvoiceState::Settled, InvoiceState::Settled]);
     assert_eq!(disk.table(Table::Preimage).len(), 2);
+    let key = |n: u64| n.to_be_bytes().to_vec();
+    assert_eq!(disk.table(Table::InvoiceBySettle), [(key(1), key(2)), (key(2), key(3))]);
     let unheard = htlc(&invoice(9), &told);
     assert_eq!(again(&disk, &mut pending, &unheard).0, Verdict::Fail(unheard.unknown()));
 }
