@@ -13,6 +13,7 @@ mod limits;
 mod opening;
 mod opening_rules;
 mod reestablish;
+mod simulator;
 mod support;
 mod transactions;
 mod updating;
