@@ -98,7 +98,7 @@ impl Peer {
     /// Does everything the core wants done.
     pub fn drain(&mut self) -> Sound {
         let already_said = self.said.len();
-        let resumes = matches!(self.said.back(), None) && self.last_said == "reestablish";
+        let resumes = self.said.is_empty() && self.last_said == "reestablish";
         loop {
             match self.channel.poll() {
                 Output::Persist(unit) => self.write(unit),
