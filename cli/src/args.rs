@@ -60,8 +60,8 @@ where
     I: IntoIterator,
     I::Item: Into<OsString>,
 {
-    let command = Cli::command().mut_args(go_bool);
-    let command = command.mut_subcommands(|c| c.mut_args(go_bool));
+    let command = Cli::command().mut_args(go_values);
+    let command = command.mut_subcommands(|c| c.mut_args(go_values));
     let matches = command.try_get_matches_from(go_dashes(words.into_iter().map(Into::into)))?;
     Cli::from_arg_matches(&matches)
 }
@@ -82,10 +82,10 @@ fn go_dashes(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     words.map(&mut one).collect()
 }
 
-/// Go reads `--flag`, `--flag=true` and `--flag=false`.
-fn go_bool(arg: Arg) -> Arg {
+/// Go reads `--flag`, `--flag=true` and `--flag=false`, and takes a negative number for a value.
+fn go_values(arg: Arg) -> Arg {
     if !matches!(arg.get_action(), ArgAction::SetTrue) {
-        return arg;
+        return arg.allow_negative_numbers(true);
     }
     arg.action(ArgAction::Set)
         .value_parser(BoolishValueParser::new())

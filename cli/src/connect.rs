@@ -62,7 +62,10 @@ pub async fn connect(global: &Global) -> Result<Node, CliError> {
     };
     let unreachable = |e: tonic::transport::Error| {
         let cause = root(&e);
-        CliError::text(format!("cannot reach fulmend at {server}: {cause}. Is it running?"))
+        let certificate = certificate.display();
+        CliError::text(format!(
+            "cannot reach fulmend at {server}: {cause}. Is it running, with {certificate}?"
+        ))
     };
     let verifier = Arc::new(OneCertificate::read(&certificate)?);
     let tls = ClientTlsConfig::new().domain_name("localhost");

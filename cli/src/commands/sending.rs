@@ -75,7 +75,7 @@ pub(super) struct PayFlags {
     #[arg(long)]
     amp: bool,
     /// -1 prefers cheap routes, 1 likely ones
-    #[arg(long, default_value_t = 0.0, hide_default_value = true, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.0, hide_default_value = true)]
     time_pref: f64,
 }
 

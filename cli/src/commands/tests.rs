@@ -136,6 +136,8 @@ fn invoices() {
     check(&[
         row("addinvoice", json!({})),
         row("addinvoice 5 abcd", json!({"value": "5", "r_preimage": "abcd"})),
+        row("addinvoice --amt -5", json!({"value": "-5"})),
+        row("addinvoice -5", json!({"value": "-5"})),
         row("addinvoice --amt 5 --preimage=abcd", json!({"value": "5", "r_preimage": "abcd"})),
         row(
             "addinvoice --amt_msat 5 --memo tea --expiry 9 --cltv_expiry_delta 18 --private",
@@ -158,7 +160,8 @@ fn invoices() {
 fn payments() {
     let by_hand = json!({"dest": NODE, "amt": "400", "payment_hash": "aa", "max_parts": 16,
                          "fee_limit_sat": "400", "timeout_seconds": 60, "final_cltv_delta": 40});
-    let keysend = "4bb06f8e4e3a7715d201d573d0aa423762e55dabd61a2c02278fa56cc6d294e0"; // SHA256 of the preimage
+    // SHA256 of the preimage of sevens
+    let keysend = "4bb06f8e4e3a7715d201d573d0aa423762e55dabd61a2c02278fa56cc6d294e0";
     check(&[
         row("sendpayment NODE 400 aa 40", by_hand.clone()),
         row("sendpayment -d NODE -a 400 -r aa --final_cltv_delta 40", by_hand),
@@ -239,6 +242,8 @@ fn global_flags_in_gos_spellings() {
     assert_eq!(global.rpcserver, "localhost:10009");
     assert_eq!((global.fulmendir.as_str(), global.network.as_str()), ("~/.fulmen", "mainnet"));
     assert_eq!((global.no_macaroons, global.macaroontimeout), (false, 60));
+    let global = command_line("--macaroontimeout -9 getinfo").unwrap().global;
+    assert_eq!(global.macaroontimeout, -9);
     assert!(command_line("--network moon getinfo").is_err());
     assert!(command_line("--chain litecoin getinfo").is_err());
     for line in ["-h", "--help", "payinvoice -h", "--version"] {
