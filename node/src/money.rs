@@ -102,6 +102,8 @@ impl Funds for Money {
         let reservation = wallet.fund(&request, unit).map_err(|error| error.to_string())?;
         let mut tx = reservation.tx;
         wallet.sign(&mut tx, &BTreeMap::new()).map_err(|error| error.to_string())?;
+        // Ours from now on: its change counts, its inputs are spent.
+        wallet.mempool(&tx, crate::clock::unix_time(), unit);
         Ok(tx)
     }
 

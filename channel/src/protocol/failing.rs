@@ -1,17 +1,18 @@
 //! When the other side is gone, wrong, or a deadline is near: our commitment goes on chain, and our
 //! own balance comes back by RD or D. Claims of HTLC outputs and breaches are the chain side's.
 
-use super::open::{Delivery, Link, Open, Tools};
+use super::open::{Link, Open, Tools};
 use crate::amount::{FeeratePerKw, Height};
 use crate::error::Refused;
 use crate::message::Message;
+use crate::onchain::identify::Delivery;
 use crate::onchain::{deadline, identify};
 use crate::output::{Event, Output, Spend};
 use crate::params::Side;
 use crate::transactions::spend::sweep;
 use crate::transactions::{delivery, revocable_delivery};
 use bitcoin::sighash::EcdsaSighashType;
-use bitcoin::{OutPoint, ScriptBuf, Transaction};
+use bitcoin::{ScriptBuf, Transaction};
 use lightning::ln::msgs;
 
 impl Open {
@@ -119,7 +120,7 @@ impl Open {
     /// Something in a block spent F.
     pub(super) fn funding_spent(&mut self, tx: &Transaction, tools: &mut Tools<'_>) {
         let txid = tx.compute_txid();
-        let spend = identify::identify(self, tx, tools.signer);
+        let spend = identify::identify(&self.contract, tx, tools.signer);
         if self.life.spent_by != Some(txid) {
             self.life.spent_by = Some(txid);
             self.dirty_life = true;
@@ -128,7 +129,7 @@ impl Open {
             self.fail("the peer published a commitment".into(), tools);
         }
         tools.out.stage(Output::Event(Event::Spent { spend, txid }));
-        if let Some(found) = identify::our_delivery(self, tx, spend, tools.signer) {
+        if let Some(found) = identify::our_delivery(&self.contract, tx, spend, tools.signer) {
             if self.life.delivery != Some(found) {
                 self.life.delivery = Some(found);
                 self.dirty_life = true;
@@ -190,9 +191,4 @@ impl Open {
 /// What a peer's error says, fit to be shown: no control characters, not endless.
 pub(crate) fn readable(error: &msgs::ErrorMessage) -> String {
     error.data.chars().filter(|c| !c.is_control()).take(400).collect()
-}
-
-/// The output at `index` of `tx`.
-pub(crate) fn outpoint(tx: &Transaction, index: usize) -> Option<OutPoint> {
-    Some(OutPoint { txid: tx.compute_txid(), vout: u32::try_from(index).ok()? })
 }

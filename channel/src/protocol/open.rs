@@ -11,6 +11,7 @@ use crate::input::{Command, Handled, Input};
 use crate::keys::curve::Curve;
 use crate::keys::signer::Signer;
 use crate::message::Message;
+use crate::onchain::identify::Delivery;
 use crate::outbox::Outbox;
 use crate::output::{Event, Output, Received};
 use crate::params::Side;
@@ -60,19 +61,6 @@ pub struct Life {
     pub delivery: Option<Delivery>,
     /// The transaction in a block that spent F.
     pub spent_by: Option<bitcoin::Txid>,
-}
-
-/// Our own balance in an output of a published commitment (D or RD).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
-    /// The output.
-    pub outpoint: bitcoin::OutPoint,
-    /// What it holds.
-    pub value: crate::amount::Sat,
-    /// RD on our own commitment, D on the peer's.
-    pub revocable: bool,
-    /// Number of our commitment, for its keys (RD only).
-    pub number: u64,
 }
 
 /// A funded channel.

@@ -2,7 +2,7 @@
 //! decides nothing about money.
 
 use super::announce::Announcer;
-use super::record::{put_changes, ChannelRecord, SpentRecord};
+use super::record::{put_changes, ChannelRecord};
 use super::services::Services;
 use super::{Action, CloseUpdate, OpenUpdate, ToChannel};
 use crate::payments::Usable;
@@ -11,12 +11,12 @@ use crate::peer::PeerLink;
 use crate::store::{StoreError, Unit};
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, ScriptBuf, Transaction};
-use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
+use fulmen_channel::amount::{FeeratePerKw, Height};
 use fulmen_channel::channel::Channel;
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::input::{Command, FundingRequest, Input};
 use fulmen_channel::message::Message;
-use fulmen_channel::output::{Event, Output, Persist, Spend};
+use fulmen_channel::output::{Event, Output, Persist};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -56,7 +56,7 @@ pub struct Driver {
     with_next: Unit,
     close_watchers: Vec<mpsc::UnboundedSender<CloseUpdate>>,
     /// RD or D is published; the chain repeats it until it is deep.
-    swept: bool,
+    pub(super) swept: bool,
 }
 
 /// Whether the task goes on.
@@ -135,6 +135,9 @@ impl Driver {
                 },
             }
             flow = self.drain().await;
+            if self.is_history() {
+                break;
+            }
         }
         self.services.registry.remove(self.index);
     }
@@ -192,7 +195,7 @@ impl Driver {
         }
     }
 
-    fn tell(&mut self, input: Input) {
+    pub(super) fn tell(&mut self, input: Input) {
         if let Err(refused) = self.channel.handle(input) {
             tracing::debug!(channel = self.index, "not done: {refused}");
         }
@@ -457,7 +460,7 @@ impl Driver {
         }
     }
 
-    fn close_news(&mut self, news: CloseUpdate) {
+    pub(super) fn close_news(&mut self, news: CloseUpdate) {
         self.close_watchers.retain(|watcher| watcher.send(news.clone()).is_ok());
     }
 
@@ -467,12 +470,25 @@ impl Driver {
         if !owes {
             return;
         }
-        match self.services.funds.script(&mut self.with_next) {
+        match self.fresh_script() {
             Ok(script) => {
                 self.tell(Input::Command(Command::Close { script, feerate: None }));
             }
             Err(why) => tracing::error!(channel = self.index, "no script to close to: {why}"),
         }
+    }
+
+    /// Writes what waits for the next change set, when there may be none for a while.
+    pub(super) fn flush_soon(&mut self) {
+        let unit = std::mem::take(&mut self.with_next);
+        if !unit.is_empty() {
+            self.services().store.submit(unit, |_| {});
+        }
+    }
+
+    /// A fresh script of the wallet's; its row goes with the next change set.
+    pub(super) fn fresh_script(&mut self) -> Result<ScriptBuf, String> {
+        self.services.funds.script(&mut self.with_next)
     }
 
     pub(super) fn services(&self) -> &Services {
@@ -488,134 +504,6 @@ fn run_all(actions: Vec<Action>) {
     for action in actions {
         if let Action::After(run) = action {
             run();
-        }
-    }
-}
-
-impl Driver {
-    fn block(&mut self, height: Height) {
-        self.height = height;
-        self.tell(Input::Block(height));
-        let known = self.record.as_ref().and_then(|record| record.funding_block);
-        if let Some((block, tx_index)) = known {
-            self.depth(block, tx_index);
-        }
-        self.deliver_if_mature();
-    }
-
-    fn unblock(&mut self, height: Height) {
-        self.height = height.minus(1);
-        let Some(record) = &mut self.record else { return };
-        if record.funding_block.is_some_and(|(block, _)| block >= height) {
-            record.funding_block = None;
-            self.save_record();
-            self.tell(Input::FundingDepth { confirmations: 0, short_channel_id: 0 });
-        }
-    }
-
-    fn funding_confirmed(&mut self, height: Height, tx_index: u32) {
-        if let Some(record) = &mut self.record {
-            record.funding_block = Some((height, tx_index));
-            self.save_record();
-        }
-        self.depth(height, tx_index);
-    }
-
-    /// Tells the contract how deep F is.
-    fn depth(&mut self, block: Height, tx_index: u32) {
-        let Some(open) = self.channel.funded() else { return };
-        let vout = u64::from(open.contract.funding.outpoint.vout);
-        let scid = u64::from(block.number()) << 40 | u64::from(tx_index) << 16 | vout;
-        let past = self.height.number().checked_sub(block.number());
-        let confirmations = past.map_or(0, |past| past.saturating_add(1));
-        self.tell(Input::FundingDepth { confirmations, short_channel_id: scid });
-    }
-
-    fn spent_in_block(&mut self, outpoint: OutPoint, tx: Transaction, height: Height) {
-        if let Some(record) = &mut self.record {
-            if record.outpoint != outpoint {
-                return self.delivered();
-            }
-            let txid = tx.compute_txid();
-            let kind = super::record::SpendKind::Other;
-            let (limbo, matures_at, settled) = (Sat::ZERO, None, Sat::ZERO);
-            let spent = SpentRecord { txid, height, kind, limbo, matures_at, settled };
-            record.spent = Some(record.spent.filter(|known| known.txid == txid).unwrap_or(spent));
-            if let Some(spent) = &mut record.spent {
-                spent.height = height;
-            }
-        }
-        self.tell(Input::FundingSpent(Box::new(tx)));
-    }
-
-    fn spent(&mut self, spend: Spend, txid: bitcoin::Txid) {
-        let ours = self.channel.funded().map(|open| open.contract.state.base.local.floor());
-        if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
-            spent.kind = spend.into();
-            if spend == Spend::Mutual {
-                spent.settled = ours.unwrap_or(Sat::ZERO);
-                *closed = true;
-            }
-            self.save_record();
-        }
-        if spend == Spend::Mutual {
-            self.close_news(CloseUpdate::Confirmed(txid));
-        }
-        tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}");
-    }
-
-    /// Our own balance on chain: RD waits for its delay, D for a block.
-    fn delivery(&mut self, outpoint: OutPoint, value: Sat, confirmations: u32, unit: &mut Unit) {
-        let Some(ChannelRecord { spent: Some(spent), .. }) = &mut self.record else { return };
-        spent.limbo = value;
-        spent.matures_at = Some(spent.height.plus(confirmations));
-        if let Some(record) = &self.record {
-            record.put(unit);
-        }
-        self.services.registry.watch(self.index, outpoint);
-        self.services.chain.watch_spend(outpoint, self.height);
-        self.deliver_if_mature();
-    }
-
-    fn deliver_if_mature(&mut self) {
-        let Some(ChannelRecord { spent: Some(spent), .. }) = &self.record else { return };
-        let mature = spent.matures_at.is_some_and(|at| at <= self.height.plus(1));
-        if spent.limbo == Sat::ZERO || !mature || self.swept {
-            return;
-        }
-        self.swept = true;
-        let script: Result<ScriptBuf, String> = self.services.funds.script(&mut self.with_next);
-        match script {
-            Ok(script) => {
-                let feerate = self.services.registry.sweep_feerate();
-                self.tell(Input::Command(Command::Deliver { script, feerate }));
-            }
-            Err(why) => tracing::error!(channel = self.index, "no script to sweep to: {why}"),
-        }
-    }
-
-    /// RD or D is in a block: nothing of ours is left here but HTLC outputs.
-    fn delivered(&mut self) {
-        if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
-            spent.settled = spent.settled.saturating_add(spent.limbo);
-            spent.limbo = Sat::ZERO;
-            *closed = true;
-            self.save_record();
-        }
-    }
-
-    pub(super) fn save_record(&mut self) {
-        if let Some(record) = &self.record {
-            record.put(&mut self.with_next);
-        }
-        self.flush_soon();
-    }
-
-    /// Writes what waits for the next change set, when there may be none for a while.
-    fn flush_soon(&mut self) {
-        let unit = std::mem::take(&mut self.with_next);
-        if !unit.is_empty() {
-            self.services.store.submit(unit, |_| {});
         }
     }
 }

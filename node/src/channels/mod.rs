@@ -11,6 +11,7 @@
 //! ```
 
 pub mod announce;
+mod chain_side;
 pub mod driver;
 pub mod opening;
 pub mod policy;

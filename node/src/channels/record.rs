@@ -78,6 +78,12 @@ const NEXT_INDEX: &[u8] = b"next_channel_index";
 const FORMAT: u8 = 1;
 
 impl ChannelRecord {
+    /// Closed so deep that it is not watched any more (rules 3.7).
+    pub fn is_history(&self, tip: Height) -> bool {
+        const DEEP: u32 = 6;
+        self.closed && self.spent.is_some_and(|spent| spent.height.plus(DEEP) <= tip)
+    }
+
     /// Writes the record.
     pub fn put(&self, unit: &mut Unit) {
         let mut value = vec![FORMAT];

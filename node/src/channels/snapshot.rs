@@ -16,7 +16,10 @@ impl Driver {
             index: self.index,
             peer: self.peer,
             channel_id: self.channel.channel_id(),
-            phase: open.map_or("opening", Open::phase_name),
+            phase: match &self.record {
+                Some(record) if record.closed => "closed",
+                _ => open.map_or("opening", Open::phase_name),
+            },
             active: open.is_some_and(|open| open.link == Link::Up),
             funded: open.map(|open| self.funded_snapshot(open)),
         }

@@ -17,7 +17,11 @@ async fn two_nodes_meet_and_know_each_other() {
     let address = bob.socket().to_string();
     let (node, features) = (bob.id, our_features());
     let seen = alice.event().await;
-    assert_eq!(seen, PeerEvent::Connected { node, features, outbound: true, address });
+    let PeerEvent::Connected { node: who, features: offers, outbound, address: at, .. } = seen
+    else {
+        panic!("{seen:?}")
+    };
+    assert_eq!((who, offers, outbound, at), (node, features, true, address));
     assert_eq!(bob.connected().await, (alice.id, false));
     assert!(alice.peers.is_connected(bob.id) && bob.peers.is_connected(alice.id));
     assert_eq!(alice.peers.node_id(), public(1));

@@ -17,6 +17,7 @@ pub async fn get_info(node: &Node) -> Result<lnrpc::GetInfoResponse, Status> {
         let count = match (snapshot.phase, snapshot.active) {
             ("open", true) => &mut active,
             ("open", false) => &mut inactive,
+            ("closed", _) => continue,
             _ => &mut pending,
         };
         *count = count.saturating_add(1);

@@ -20,7 +20,7 @@ pub async fn pending_channels(node: &Node) -> Result<lnrpc::PendingChannelsRespo
             ("waiting for confirmations", None) => {
                 answer.pending_open_channels.push(opening(&snapshot, funded));
             }
-            ("open", None) => {}
+            ("open", None) | ("closed", _) => {}
             (_, None) => answer.waiting_close_channels.push(waiting(&snapshot, funded)),
             (_, Some(_)) => {
                 answer.pending_force_closing_channels.push(forced(&snapshot, funded, height));

@@ -1,0 +1,147 @@
+//! The chain's side of a channel's task: how deep F is, who spent it, our own balance coming back.
+
+use super::driver::Driver;
+use super::record::{ChannelRecord, SpendKind, SpentRecord};
+use super::CloseUpdate;
+use crate::store::Unit;
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use fulmen_channel::amount::{Height, Sat};
+use fulmen_channel::input::{Command, Input};
+use fulmen_channel::output::Spend;
+
+impl Driver {
+    pub(super) fn block(&mut self, height: Height) {
+        self.height = height;
+        self.tell(Input::Block(height));
+        let known = self.record.as_ref().and_then(|record| record.funding_block);
+        if let Some((block, tx_index)) = known {
+            self.depth(block, tx_index);
+        }
+        self.deliver_if_mature();
+    }
+
+    pub(super) fn unblock(&mut self, height: Height) {
+        self.height = height.minus(1);
+        let Some(record) = &mut self.record else { return };
+        if record.funding_block.is_some_and(|(block, _)| block >= height) {
+            record.funding_block = None;
+            self.save_record();
+            self.tell(Input::FundingDepth { confirmations: 0, short_channel_id: 0 });
+        }
+    }
+
+    pub(super) fn funding_confirmed(&mut self, height: Height, tx_index: u32) {
+        if let Some(record) = &mut self.record {
+            record.funding_block = Some((height, tx_index));
+            self.save_record();
+        }
+        self.depth(height, tx_index);
+    }
+
+    /// Tells the contract how deep F is.
+    pub(super) fn depth(&mut self, block: Height, tx_index: u32) {
+        let Some(open) = self.channel.funded() else { return };
+        let vout = u64::from(open.contract.funding.outpoint.vout);
+        let scid = u64::from(block.number()) << 40 | u64::from(tx_index) << 16 | vout;
+        let past = self.height.number().checked_sub(block.number());
+        let confirmations = past.map_or(0, |past| past.saturating_add(1));
+        self.tell(Input::FundingDepth { confirmations, short_channel_id: scid });
+    }
+
+    pub(super) fn spent_in_block(&mut self, outpoint: OutPoint, tx: Transaction, height: Height) {
+        if let Some(record) = &mut self.record {
+            if record.outpoint != outpoint {
+                return self.delivered();
+            }
+            let txid = tx.compute_txid();
+            let kind = SpendKind::Other;
+            let (limbo, matures_at, settled) = (Sat::ZERO, None, Sat::ZERO);
+            let spent = SpentRecord { txid, height, kind, limbo, matures_at, settled };
+            record.spent = Some(record.spent.filter(|known| known.txid == txid).unwrap_or(spent));
+            if let Some(spent) = &mut record.spent {
+                spent.height = height;
+            }
+        }
+        self.tell(Input::FundingSpent(Box::new(tx)));
+    }
+
+    pub(super) fn spent(&mut self, spend: Spend, txid: Txid) {
+        let ours = self.channel.funded().map(|open| open.contract.state.base.local.floor());
+        if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
+            spent.kind = spend.into();
+            if spend == Spend::Mutual {
+                spent.settled = ours.unwrap_or(Sat::ZERO);
+                *closed = true;
+            }
+            self.save_record();
+        }
+        if spend == Spend::Mutual {
+            self.close_news(CloseUpdate::Confirmed(txid));
+        }
+        tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}");
+    }
+
+    /// Our own balance on chain: RD waits for its delay, D for a block.
+    pub(super) fn delivery(
+        &mut self,
+        outpoint: OutPoint,
+        value: Sat,
+        confirmations: u32,
+        unit: &mut Unit,
+    ) {
+        let Some(ChannelRecord { spent: Some(spent), .. }) = &mut self.record else { return };
+        spent.limbo = value;
+        spent.matures_at = Some(spent.height.plus(confirmations));
+        if let Some(record) = &self.record {
+            record.put(unit);
+        }
+        self.services().registry.watch(self.index, outpoint);
+        self.services().chain.watch_spend(outpoint, self.height);
+        self.deliver_if_mature();
+    }
+
+    pub(super) fn deliver_if_mature(&mut self) {
+        let Some(ChannelRecord { spent: Some(spent), .. }) = &self.record else { return };
+        let mature = spent.matures_at.is_some_and(|at| at <= self.height.plus(1));
+        if spent.limbo == Sat::ZERO || !mature || self.swept {
+            return;
+        }
+        self.swept = true;
+        let script: Result<ScriptBuf, String> = self.fresh_script();
+        match script {
+            Ok(script) => {
+                let feerate = self.services().registry.sweep_feerate();
+                self.tell(Input::Command(Command::Deliver { script, feerate }));
+            }
+            Err(why) => tracing::error!(channel = self.index, "no script to sweep to: {why}"),
+        }
+    }
+
+    /// Nothing of the channel is left, and no reorganisation that we count with changes that.
+    pub(super) fn is_history(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.is_history(self.height))
+    }
+
+    /// RD or D is in a block: nothing of ours is left here but HTLC outputs.
+    pub(super) fn delivered(&mut self) {
+        // HTLC outputs on chain are not resolved yet: while there are any, the channel stays, so that
+        // no payment counts as failed that the peer may still take.
+        let bare = self.channel.funded().is_some_and(|open| open.contract.htlcs.is_empty());
+        if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
+            spent.settled = spent.settled.saturating_add(spent.limbo);
+            spent.limbo = Sat::ZERO;
+            *closed = bare;
+            self.save_record();
+        }
+    }
+
+    pub(super) fn save_record(&mut self) {
+        let record = self.record.clone();
+        self.carry(|unit| {
+            if let Some(record) = record {
+                record.put(unit);
+            }
+        });
+        self.flush_soon();
+    }
+}
