@@ -1,7 +1,9 @@
 //! The face: LND's interface over gRPC with TLS and macaroons.
 //!
 //! ```text
-//!   TLS ─▶ gate (is it there, may they) ─▶ lightning, router (one line a method) ─▶ calls (a file each)
+//!   TLS ─▶ gate ─▶ lightning, router ─▶ calls
+//!          is it there,   one line     a file each
+//!          may they       a method
 //! ```
 
 pub mod calls;

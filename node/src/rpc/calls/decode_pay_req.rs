@@ -1,6 +1,6 @@
 //! DecodePayReq.
 
-use super::{failed, features, floor};
+use super::{bare, failed, features, floor};
 use crate::invoices::bolt11::{self, Description};
 use crate::node::Node;
 use fulmen_channel::amount::Msat;
@@ -13,13 +13,11 @@ pub(super) const FINAL_FEATURES: [u8; 2] = [0, 0b0100_0001];
 
 /// What a BOLT 11 text says.
 pub fn decode_pay_req(node: &Node, request: lnrpc::PayReqString) -> Result<lnrpc::PayReq, Status> {
-    let text = request.pay_req.trim();
-    let text = text.strip_prefix("lightning:").unwrap_or(text);
-    let read = bolt11::read(text).map_err(failed)?;
-    match read.check_payable(node.config.network, read.timestamp) {
-        Err(error @ bolt11::Bolt11Error::WrongNetwork(_)) => return Err(failed(error)),
-        // Whether it can still be paid is for who pays it to find out.
-        _ => {}
+    let read = bolt11::read(bare(&request.pay_req)).map_err(failed)?;
+    // Whether it can be paid otherwise is for who pays it to find out.
+    let payable = read.check_payable(node.config.network, read.timestamp);
+    if let Err(error @ bolt11::Bolt11Error::WrongNetwork(_)) = payable {
+        return Err(failed(error));
     }
     let amount = read.amount.unwrap_or(Msat::ZERO);
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

@@ -30,6 +30,15 @@ pub fn failed(text: impl std::fmt::Display) -> Status {
     Status::unknown(text.to_string())
 }
 
+/// A BOLT 11 text without spaces around it and `lightning:` before it.
+pub(super) fn bare(text: &str) -> &str {
+    let text = text.trim();
+    match text.split_at_checked("lightning:".len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("lightning:") => rest,
+        _ => text,
+    }
+}
+
 /// Satoshi as the API's signed number.
 pub(super) fn sat(amount: Sat) -> i64 {
     i64::try_from(amount.sat()).unwrap_or(i64::MAX)
@@ -142,6 +151,21 @@ pub(super) fn pages<R>(
         }
         if !more || found.len() >= wanted || (reversed && offset <= 1) {
             return Ok(found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bare;
+
+    #[test]
+    fn the_scheme_before_an_invoice_is_dropped_in_any_case() {
+        for text in ["lnbc1", "lightning:lnbc1", " LIGHTNING:lnbc1\n", "Lightning:lnbc1"] {
+            assert_eq!(bare(text), "lnbc1");
+        }
+        for text in ["", "lightning", "ビットコインビットコイン"] {
+            assert_eq!(bare(text), text);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! SendPaymentV2, TrackPaymentV2 and SendPaymentSync.
 
-use super::failed;
 use super::payment::{capacities, route, to_rpc};
+use super::{bare, failed};
 use crate::clock;
 use crate::invoices::bolt11;
 use crate::node::Node;
@@ -39,9 +39,13 @@ pub async fn send_payment_v2(
     node: &Node,
     request: routerrpc::SendPaymentRequest,
 ) -> Result<mpsc::Receiver<Result<lnrpc::Payment, RpcStatus>>, RpcStatus> {
-    if request.amp {
-        return Err(failed("AMP is not built into fulmen yet"));
-    }
+    refuse_unbuilt(&[
+        ("amp", request.amp),
+        ("last_hop_pubkey", !request.last_hop_pubkey.is_empty()),
+        ("route_hints", !request.route_hints.is_empty()),
+        ("first_hop_custom_records", !request.first_hop_custom_records.is_empty()),
+        ("cancelable", request.cancelable),
+    ])?;
     let timeout_seconds = u64::try_from(request.timeout_seconds)
         .map_err(|_| failed("timeout_seconds must not be negative"))?;
     let cltv_limit =
@@ -107,8 +111,17 @@ pub async fn send_payment_sync(
     })
 }
 
+/// What would change where the money goes or when it stops, and is not built, is refused.
+fn refuse_unbuilt(asked: &[(&str, bool)]) -> Result<(), RpcStatus> {
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((name, _)) => Err(failed(format!("{name} is not built into fulmen yet"))),
+        None => Ok(()),
+    }
+}
+
 fn asked_sync(request: lnrpc::SendRequest) -> Result<Asked, RpcStatus> {
     use lnrpc::fee_limit::Limit;
+    refuse_unbuilt(&[("last_hop_pubkey", !request.last_hop_pubkey.is_empty())])?;
     #[allow(deprecated)] // clients still use it
     let (dest_text, hash_text) = (&request.dest_string, &request.payment_hash_string);
     let bytes = |bytes: &[u8], text: &str| match bytes.is_empty() {
@@ -193,8 +206,7 @@ fn request(node: &Node, asked: Asked) -> Result<Request, RpcStatus> {
         if by_hand {
             return Err(failed("dest and payment_hash cannot be given with a payment request"));
         }
-        let text = asked.payment_request.trim();
-        let text = text.strip_prefix("lightning:").unwrap_or(text);
+        let text = bare(&asked.payment_request);
         let read = bolt11::read(text).map_err(failed)?;
         let network = node.config.network;
         return Request::for_invoice(text, read, asked.amount, limits, network, now.as_secs())
@@ -263,5 +275,28 @@ fn reason(reason: Option<FailureReason>) -> &'static str {
         Some(FailureReason::IncorrectPaymentDetails) => "incorrect_payment_details",
         Some(FailureReason::InsufficientBalance) => "insufficient_balance",
         Some(FailureReason::Canceled) => "canceled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_come_in_one_of_two_units() {
+        assert_eq!(amount(0, 0).unwrap(), None);
+        assert_eq!(amount(3, 0).unwrap(), Some(Msat::new(3_000)));
+        assert_eq!(amount(0, 3).unwrap(), Some(Msat::new(3)));
+        for (sat, msat) in [(-1, 0), (0, -1), (1, 1), (i64::MAX, 0), (i64::MIN, 0)] {
+            assert!(amount(sat, msat).is_err(), "{sat} {msat}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_and_not_dropped() {
+        let request = lnrpc::SendRequest { last_hop_pubkey: vec![2], ..Default::default() };
+        let refused = asked_sync(request).err().unwrap();
+        assert_eq!(refused.message(), "last_hop_pubkey is not built into fulmen yet");
+        assert!(asked_sync(lnrpc::SendRequest::default()).is_ok());
     }
 }
