@@ -9,6 +9,7 @@
 mod closing;
 mod codec;
 mod force_close;
+mod hostile;
 mod limits;
 mod opening;
 mod opening_rules;

@@ -292,7 +292,7 @@ impl Open {
                 tools.out.stage(Output::Event(Event::AnnouncementSignatures(signatures)));
                 Ok(())
             }
-            _ => Err(Violation::fail("BOLT 2", "an opening message for a funded channel")),
+            _ => Err(Violation::warn("BOLT 2", "an opening message for a funded channel")),
         }
     }
 

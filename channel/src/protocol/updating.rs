@@ -92,7 +92,7 @@ impl Open {
         if self.life.ready_sent && self.life.ready_received {
             return Ok(());
         }
-        Err(Violation::fail("BOLT 2 channel_ready", "an update before both said channel_ready"))
+        Err(Violation::warn("BOLT 2 channel_ready", "an update before both said channel_ready"))
     }
 
     pub(super) fn receive_add(

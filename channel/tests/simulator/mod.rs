@@ -19,6 +19,8 @@ mod runs;
 mod witness;
 mod world;
 
+pub use dice::Dice;
+
 /// What a checker found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
