@@ -371,8 +371,8 @@ fn the_funder_hears_an_answer_to_its_fee() {
         Failed(&'static str),
     }
     use Ends::{Agreed, Failed, Proposes, Warned};
-    // Alice aims at 674 sat (674 weight units, 1,000 sat/kw) and takes 170 to 6,740.
-    let (ideal, min, max) = (674, 170, 6_740);
+    // Alice aims at 674 sat (674 weight units, 1,000 sat/kw) and takes 170 to 2,022.
+    let (ideal, min, max) = (674, 170, 2_022);
     type Row = (&'static str, u64, Option<(u64, u64)>, Ends);
     let table: [Row; 9] = [
         ("the same fee", ideal, Some((100, 9_000)), Agreed),
@@ -382,7 +382,7 @@ fn the_funder_hears_an_answer_to_its_fee() {
         ("above, though ranges meet", max + 1, Some((100, 9_000)), Failed("though the ranges")),
         ("no range in common", 8_000, Some((7_000, 9_000)), Warned("so is its range")),
         ("the same, no range", ideal, None, Agreed),
-        ("too high, no range", 10_001, None, Proposes((10_001 + ideal) / 2)),
+        ("too high, no range", 2_101, None, Proposes((2_101 + ideal) / 2)),
         ("far too high, no range", 400_000, None, Proposes(max)),
     ];
     for (what, fee, range, ends) in table {

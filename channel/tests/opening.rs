@@ -2,6 +2,9 @@
 
 use crate::support::{Pair, Party};
 use fulmen_channel::amount::Sat;
+use fulmen_channel::changeset::{encode, Row};
+use fulmen_channel::contract::commitments::Funding;
+use fulmen_channel::input::Input;
 use fulmen_channel::output::Event;
 
 fn events(party: &Party) -> Vec<&'static str> {
@@ -45,4 +48,39 @@ fn a_funded_channel_survives_a_crash_of_both_before_it_is_ready() {
     pair.confirms(3);
     pair.alice_pays(5_000, 1);
     pair.agree();
+}
+
+#[test]
+fn f_that_pays_less_or_elsewhere_than_agreed_makes_no_channel() {
+    let f = Pair::funded(|_, _| {}).alice.open().funding_tx.clone().unwrap();
+    let mut poor = f.clone();
+    poor.output[0].value = bitcoin::Amount::from_sat(999_999);
+    let mut elsewhere = f.clone();
+    elsewhere.output[0].script_pubkey = crate::support::wallet_script(1);
+    let mut nothing = f.clone();
+    nothing.output.clear();
+    for wrong in [poor, elsewhere, nothing] {
+        // As if Alice had named this transaction in funding_created.
+        let mut pair = Pair::funded(|_, _| {});
+        let mut funding: Funding = pair.bob.disk.require(Row::Funding(0)).unwrap();
+        funding.outpoint.txid = wrong.compute_txid();
+        pair.bob.disk.0.insert(Row::Funding(0), encode(&funding));
+        pair.bob.crashes();
+        let (found, depth) = found(&wrong);
+        pair.bob.handle(found).unwrap();
+        pair.bob.handle(depth).unwrap();
+        assert!(!pair.bob.is_saying().contains(&"channel_ready"));
+        let failed = pair.bob.open().life.failed.clone().unwrap();
+        assert!(failed.contains("does not pay what was agreed"), "{failed}");
+    }
+    let mut pair = Pair::funded(|_, _| {});
+    let (found, depth) = found(&f);
+    pair.bob.handle(found).unwrap();
+    pair.bob.handle(depth).unwrap();
+    assert_eq!(pair.bob.is_saying(), ["channel_ready"]);
+}
+
+fn found(tx: &bitcoin::Transaction) -> (Input, Input) {
+    let depth = Input::FundingDepth { confirmations: 3, short_channel_id: 7 };
+    (Input::FundingFound(Box::new(tx.clone())), depth)
 }

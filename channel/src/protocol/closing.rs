@@ -153,7 +153,8 @@ impl Open {
     }
 
     /// From the relay floor to a generous top: a dispute about a mutual close's fee is worth
-    /// nothing. The funder never pays more than it has, or ten times what it aims at.
+    /// nothing. The funder never pays more than it has, or three times what it aims at (or the price
+    /// of 10 sat/vB, if that is more).
     fn closing_range(&self) -> (Sat, Sat) {
         let floor = FeeratePerKw::FLOOR.fee(self.closing_weight());
         let funder = self.contract.params.funder;
@@ -161,7 +162,7 @@ impl Open {
         if funder == Side::Remote {
             return (floor.min(balance), balance);
         }
-        let generous = Sat::new(self.ideal_closing_fee().sat().saturating_mul(10));
+        let generous = Sat::new(self.ideal_closing_fee().sat().saturating_mul(3));
         let top = generous.max(FeeratePerKw::new(2_500).fee(self.closing_weight())).min(balance);
         (floor.min(top), top)
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   opening      open_channel .. funding_signed: each phase a type that consumes itself
+//!   terms        what open_channel and accept_channel must hold to
 //!   open         a funded channel: what it keeps, and which file takes which input
 //!   updating     add, remove, fee, commitment_signed, revoke_and_ack; channel_ready
 //!   reestablish  channel_reestablish: what to repeat after a reconnection
@@ -14,4 +15,5 @@ pub mod failing;
 pub mod open;
 pub mod opening;
 pub mod reestablish;
+pub mod terms;
 pub mod updating;

@@ -209,6 +209,7 @@ impl Open {
             Input::Persisted(_) => {}
             Input::Command(command) => return self.command(command, tools),
             Input::Block(height) => self.block(height, tools),
+            Input::FundingFound(tx) => self.funding_found(&tx, tools),
             Input::FundingDepth { confirmations, short_channel_id } => {
                 self.funding_depth(confirmations, short_channel_id, tools);
             }

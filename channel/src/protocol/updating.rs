@@ -21,11 +21,28 @@ use crate::message::{Message, UpdateFailHtlc, UpdateFailMalformedHtlc};
 use crate::output::{Event, Output, Resolved};
 use crate::params::Side;
 use crate::payment::{PaymentHash, Preimage};
+use crate::transactions::funding;
 use bitcoin::secp256k1::SecretKey;
+use bitcoin::Transaction;
 use lightning::ln::msgs;
 use lightning::util::ser::Readable;
 
 impl Open {
+    /// F is in a block: a peer that named an output of less, or of another script, gets no channel.
+    pub(super) fn funding_found(&mut self, tx: &Transaction, tools: &mut Tools<'_>) {
+        let outpoint = self.contract.funding.outpoint;
+        if tx.compute_txid() != outpoint.txid {
+            return;
+        }
+        let params = &self.contract.params;
+        let (ours, theirs) = (&params.local.basepoints.funding, &params.remote.basepoints.funding);
+        let agreed = funding::output(ours, theirs, self.contract.funding.capacity);
+        let index = usize::try_from(outpoint.vout).unwrap_or(usize::MAX);
+        if tx.output.get(index) != Some(&agreed) {
+            self.fail("the funding transaction does not pay what was agreed".into(), tools);
+        }
+    }
+
     /// channel_ready: once F is deep enough for us.
     pub(super) fn funding_depth(&mut self, depth: u32, scid: u64, tools: &mut Tools<'_>) {
         self.confirmations = depth;
