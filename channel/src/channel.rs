@@ -22,9 +22,9 @@ use std::sync::Arc;
 /// There are three kinds of methods. *Makers*: [`Channel::open`], [`Channel::accept`],
 /// [`Channel::restore`]. *Getters* change nothing. And the two doors:
 ///
-/// - [`Channel::handle`] takes one [`Input`]: something that happened. It returns at once; a command
-///   of our own that cannot be done is [`Refused`], and then nothing changed. A message of the peer's
-///   is never refused: a broken rule is answered through the other door.
+/// - [`Channel::handle`] takes one [`Input`]: something that happened. It returns at once; a
+///   command of our own that cannot be done is [`Refused`], and then nothing changed. A message of
+///   the peer's is never refused: a broken rule is answered through the other door.
 /// - [`Channel::poll`] gives one [`Output`]: something to do. Hand in all inputs that are waiting,
 ///   then poll until [`Output::Idle`]; what was handed in together is signed and written together.
 ///

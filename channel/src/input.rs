@@ -31,8 +31,8 @@ pub enum Input {
     Command(Command),
     /// A block was connected; its height is the best now.
     Block(Height),
-    /// F as it was found in a block: to be told before its depth is. The peer names an outpoint, but
-    /// only F itself shows that it pays what was agreed (BOLT 2, channel_ready).
+    /// F as it was found in a block: to be told before its depth is. The peer names an outpoint,
+    /// but only F itself shows that it pays what was agreed (BOLT 2, channel_ready).
     FundingFound(Box<Transaction>),
     /// F has this many confirmations (0: a reorganisation took it out again).
     FundingDepth {

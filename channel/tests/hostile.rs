@@ -231,8 +231,9 @@ fn is_safe(what: &str, party: &Party) {
     assert!(!failed || published || open.life.behind, "{what}: failed and not published");
 }
 
-/// What each phase makes of each message, in the order of [`KINDS`]: fine or ignored `.`, warned and
-/// disconnected `w`, failed `F` (an unfunded channel is given up, a failed one repeats its error).
+/// What each phase makes of each message, in the order of [`KINDS`]: fine or ignored `.`, warned
+/// and disconnected `w`, failed `F` (an unfunded channel is given up, a failed one repeats its
+/// error).
 const ANSWERS: [(&str, &str); PHASES.len()] = [
     ("opener, proposed", "F.FFFFFFFFFFFFFF.."),
     ("opener, to fund", "FFFFFFFFFFFFFFFF.."),

@@ -52,70 +52,73 @@ fn unknown_type() -> ChannelTypeFeatures {
     features
 }
 
+type OpenChange = fn(&mut OpenChannel);
+
+/// What is changed, and what Bob says to it; nothing: he accepts.
+const OPEN_RULES: &[(&str, OpenChange)] = &[
+    ("", |_| {}),
+    ("unknown chain", |o| o.common_fields.chain_hash = [9; 32].into()),
+    ("not between", |o| o.common_fields.funding_satoshis = 19_999),
+    ("", |o| o.common_fields.funding_satoshis = 50_000),
+    ("not between", |o| o.common_fields.funding_satoshis = 16_000_001),
+    ("not between", |o| o.common_fields.funding_satoshis = u64::MAX),
+    ("not between", |o| o.common_fields.funding_satoshis = 0),
+    ("push_msat", |o| o.push_msat = 1_000_000_001),
+    ("push_msat", |o| o.push_msat = u64::MAX),
+    ("does not pay fee", |o| o.push_msat = 1_000_000_000),
+    ("does not pay fee", |o| o.push_msat = 1_000_000_000 - 1_783_999),
+    ("", |o| o.push_msat = 1_000_000_000 - 1_784_000),
+    ("", |o| o.push_msat = 1),
+    ("is too long", |o| o.common_fields.to_self_delay = 2_017),
+    ("", |o| o.common_fields.to_self_delay = 2_016),
+    ("max_accepted_htlcs", |o| o.common_fields.max_accepted_htlcs = 484),
+    ("", |o| o.common_fields.max_accepted_htlcs = 483),
+    ("", |o| o.common_fields.max_accepted_htlcs = 1),
+    ("max_accepted_htlcs", |o| o.common_fields.max_accepted_htlcs = 0),
+    ("too low or", |o| o.common_fields.commitment_feerate_sat_per_1000_weight = 252),
+    ("", |o| o.common_fields.commitment_feerate_sat_per_1000_weight = 253),
+    ("too low or", |o| o.common_fields.commitment_feerate_sat_per_1000_weight = 250_001),
+    ("too low or", |o| o.common_fields.commitment_feerate_sat_per_1000_weight = u32::MAX),
+    ("dust limit", |o| o.common_fields.dust_limit_satoshis = 353),
+    ("", |o| o.common_fields.dust_limit_satoshis = 354),
+    ("", |o| o.common_fields.dust_limit_satoshis = 1_092),
+    ("dust limit", |o| o.common_fields.dust_limit_satoshis = 1_093),
+    ("dust limit", |o| o.common_fields.dust_limit_satoshis = u64::MAX),
+    ("above the channel reserve", |o| {
+        o.common_fields.dust_limit_satoshis = 600;
+        o.channel_reserve_satoshis = 599;
+    }),
+    ("", |o| {
+        o.common_fields.dust_limit_satoshis = 600;
+        o.channel_reserve_satoshis = 600;
+    }),
+    ("more than a fifth", |o| o.channel_reserve_satoshis = 200_001),
+    ("more than a fifth", |o| o.channel_reserve_satoshis = u64::MAX),
+    ("", |o| o.channel_reserve_satoshis = 200_000),
+    ("HTLC minimum", |o| o.common_fields.htlc_minimum_msat = 100_001_000),
+    ("", |o| o.common_fields.htlc_minimum_msat = 100_000_000),
+    ("HTLC minimum", |o| o.common_fields.htlc_minimum_msat = u64::MAX),
+    ("channel_type is missing", |o| o.common_fields.channel_type = None),
+    ("is not known here", |o| o.common_fields.channel_type = Some(unknown_type())),
+    ("is not known here", |o| {
+        o.common_fields.channel_type = Some(ChannelTypeFeatures::empty());
+    }),
+    ("", |o| {
+        let bare = ChannelTypeFeatures::only_static_remote_key();
+        o.common_fields.channel_type = Some(bare);
+    }),
+    ("", |o| o.common_fields.shutdown_scriptpubkey = None),
+    ("", |o| o.common_fields.shutdown_scriptpubkey = Some(wallet_script(1))),
+    ("no known form", |o| {
+        o.common_fields.shutdown_scriptpubkey = Some(ScriptBuf::from_bytes(vec![0x6a]));
+    }),
+    ("", |o| o.common_fields.channel_flags = 0xff),
+    ("", |o| o.common_fields.max_htlc_value_in_flight_msat = u64::MAX),
+];
+
 #[test]
 fn open_channel_rules() {
-    type Change = fn(&mut OpenChannel);
-    let reasons: &[(&str, Change)] = &[
-        ("", |_| {}),
-        ("unknown chain", |o| o.common_fields.chain_hash = [9; 32].into()),
-        ("not between", |o| o.common_fields.funding_satoshis = 19_999),
-        ("", |o| o.common_fields.funding_satoshis = 50_000),
-        ("not between", |o| o.common_fields.funding_satoshis = 16_000_001),
-        ("not between", |o| o.common_fields.funding_satoshis = u64::MAX),
-        ("not between", |o| o.common_fields.funding_satoshis = 0),
-        ("push_msat", |o| o.push_msat = 1_000_000_001),
-        ("push_msat", |o| o.push_msat = u64::MAX),
-        ("does not pay fee", |o| o.push_msat = 1_000_000_000),
-        ("does not pay fee", |o| o.push_msat = 1_000_000_000 - 1_783_999),
-        ("", |o| o.push_msat = 1_000_000_000 - 1_784_000),
-        ("", |o| o.push_msat = 1),
-        ("is too long", |o| o.common_fields.to_self_delay = 2_017),
-        ("", |o| o.common_fields.to_self_delay = 2_016),
-        ("max_accepted_htlcs", |o| o.common_fields.max_accepted_htlcs = 484),
-        ("", |o| o.common_fields.max_accepted_htlcs = 483),
-        ("", |o| o.common_fields.max_accepted_htlcs = 1),
-        ("max_accepted_htlcs", |o| o.common_fields.max_accepted_htlcs = 0),
-        ("too low or", |o| o.common_fields.commitment_feerate_sat_per_1000_weight = 252),
-        ("", |o| o.common_fields.commitment_feerate_sat_per_1000_weight = 253),
-        ("too low or", |o| o.common_fields.commitment_feerate_sat_per_1000_weight = 250_001),
-        ("too low or", |o| o.common_fields.commitment_feerate_sat_per_1000_weight = u32::MAX),
-        ("dust limit", |o| o.common_fields.dust_limit_satoshis = 353),
-        ("", |o| o.common_fields.dust_limit_satoshis = 354),
-        ("", |o| o.common_fields.dust_limit_satoshis = 1_092),
-        ("dust limit", |o| o.common_fields.dust_limit_satoshis = 1_093),
-        ("dust limit", |o| o.common_fields.dust_limit_satoshis = u64::MAX),
-        ("above the channel reserve", |o| {
-            o.common_fields.dust_limit_satoshis = 600;
-            o.channel_reserve_satoshis = 599;
-        }),
-        ("", |o| {
-            o.common_fields.dust_limit_satoshis = 600;
-            o.channel_reserve_satoshis = 600;
-        }),
-        ("more than a fifth", |o| o.channel_reserve_satoshis = 200_001),
-        ("more than a fifth", |o| o.channel_reserve_satoshis = u64::MAX),
-        ("", |o| o.channel_reserve_satoshis = 200_000),
-        ("HTLC minimum", |o| o.common_fields.htlc_minimum_msat = 100_001_000),
-        ("", |o| o.common_fields.htlc_minimum_msat = 100_000_000),
-        ("HTLC minimum", |o| o.common_fields.htlc_minimum_msat = u64::MAX),
-        ("channel_type is missing", |o| o.common_fields.channel_type = None),
-        ("is not known here", |o| o.common_fields.channel_type = Some(unknown_type())),
-        ("is not known here", |o| {
-            o.common_fields.channel_type = Some(ChannelTypeFeatures::empty());
-        }),
-        ("", |o| {
-            let bare = ChannelTypeFeatures::only_static_remote_key();
-            o.common_fields.channel_type = Some(bare);
-        }),
-        ("", |o| o.common_fields.shutdown_scriptpubkey = None),
-        ("", |o| o.common_fields.shutdown_scriptpubkey = Some(wallet_script(1))),
-        ("no known form", |o| {
-            o.common_fields.shutdown_scriptpubkey = Some(ScriptBuf::from_bytes(vec![0x6a]));
-        }),
-        ("", |o| o.common_fields.channel_flags = 0xff),
-        ("", |o| o.common_fields.max_htlc_value_in_flight_msat = u64::MAX),
-    ];
-    for (row, (reason, change)) in reasons.iter().enumerate() {
+    for (row, (reason, change)) in OPEN_RULES.iter().enumerate() {
         let (_, mut open, policy) = proposed();
         change(&mut open);
         match (accepts(&open, policy), *reason) {

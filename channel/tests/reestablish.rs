@@ -255,8 +255,10 @@ fn preimages_survive_the_connection_that_brought_them() {
     // The fulfil arrives, its commitment_signed does not.
     Pair::deliver(&mut pair.bob, &mut pair.alice);
     let learned = |party: &Party| {
-        let known = |event: &Event| matches!(event, Event::Fulfilled { preimage: r, .. } if *r == preimage(1));
-        party.events.iter().any(known)
+        party.events.iter().any(|event| match event {
+            Event::Fulfilled { preimage: shown, .. } => *shown == preimage(1),
+            _ => false,
+        })
     };
     assert!(learned(&pair.alice), "at once, before any signature");
     pair.alice.events.clear();

@@ -153,8 +153,8 @@ impl Open {
     }
 
     /// From the relay floor to a generous top: a dispute about a mutual close's fee is worth
-    /// nothing. The funder never pays more than it has, or three times what it aims at (or the price
-    /// of 10 sat/vB, if that is more).
+    /// nothing. The funder never pays more than it has, or three times what it aims at (or the
+    /// price of 10 sat/vB, if that is more).
     fn closing_range(&self) -> (Sat, Sat) {
         let floor = FeeratePerKw::FLOOR.fee(self.closing_weight());
         let funder = self.contract.params.funder;

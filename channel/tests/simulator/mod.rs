@@ -2,7 +2,7 @@
 //! seed that makes it all. After every step the checkers look at everything.
 //!
 //! ```text
-//!   dice     one seed, one run                keys    curve work that costs nothing, or the real one
+//!   dice     one seed, one run                keys    curve work that costs nothing, or real
 //!   peer     a core, its disk, its node       witness what no side could know: the checks
 //!   world    both, the wire, what may happen  runs    many seeds
 //!   cuts     all cut points of one dance      faults  what the checks must catch

@@ -248,10 +248,10 @@ fn backs(contract: &Commitments, update: &Message) -> bool {
             said.htlc_id,
             &|removal| matches!(removal, Removal::Failed(reason) if *reason == said.reason),
         ),
-        Message::UpdateFailMalformedHtlc(said) => removed(
-            said.htlc_id,
-            &|removal| matches!(removal, Removal::Malformed { code, .. } if *code == said.failure_code),
-        ),
+        Message::UpdateFailMalformedHtlc(said) => removed(said.htlc_id, &|removal| match removal {
+            Removal::Malformed { code, .. } => *code == said.failure_code,
+            _ => false,
+        }),
         Message::UpdateFee(said) => contract.state.fees.iter().any(|fee| {
             fee.stage == Stage::AddSigned && fee.feerate.per_kw() == said.feerate_per_kw
         }),
