@@ -90,9 +90,10 @@ impl Daemon {
         change: impl FnOnce(&mut OpenChannelRequest),
     ) -> Result<Channel> {
         let funding = self.begins_to_open(peer, capacity, change).await?;
-        if !self.bitcoind().mempool()?.contains(&funding.txid) {
-            return Err(Failure::new(format!("funding {funding} is not in the mempool")));
-        }
+        self.until("its funding transaction is published", async || {
+            Ok(self.bitcoind().mempool()?.contains(&funding.txid).then_some(()))
+        })
+        .await?;
         self.bitcoind().mine(DEEP)?;
         let channel = self.active_channel(peer.node_id()?).await?;
         peer.has_channel_with(self.id()?).await?;
@@ -228,6 +229,31 @@ impl Daemon {
     pub async fn channels(&self) -> Result<Vec<Channel>> {
         let request = ListChannelsRequest::default();
         Ok(self.lightning().await?.list_channels(request).await?.into_inner().channels)
+    }
+
+    /// Its one channel.
+    ///
+    /// # Errors
+    /// When it has none or several.
+    pub async fn channel(&self) -> Result<Channel> {
+        let mut channels = self.channels().await?.into_iter();
+        let channel = channels.next().context(format!("{} has no channel", self.name()))?;
+        match channels.next() {
+            None => Ok(channel),
+            Some(_) => Err(Failure::new(format!("{} has several channels", self.name()))),
+        }
+    }
+
+    /// Its one channel, once nothing is in flight.
+    ///
+    /// # Errors
+    /// When something stays in flight.
+    pub async fn quiet_channel(&self) -> Result<Channel> {
+        self.until("nothing is in flight", async || {
+            let channel = self.channel().await?;
+            Ok(channel.pending_htlcs.is_empty().then_some(channel))
+        })
+        .await
     }
 
     /// PendingChannels.
