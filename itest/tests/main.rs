@@ -7,6 +7,9 @@
 )]
 
 mod bitcoind;
+mod killed;
 mod ldk_alone;
 mod python_client;
+mod refusals;
 mod tidy;
+mod two_daemons;
