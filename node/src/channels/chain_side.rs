@@ -124,8 +124,8 @@ impl Driver {
 
     /// RD or D is in a block: nothing of ours is left here but HTLC outputs.
     pub(super) fn delivered(&mut self) {
-        // HTLC outputs on chain are not resolved yet: while there are any, the channel stays, so that
-        // no payment counts as failed that the peer may still take.
+        // HTLC outputs on chain are not resolved yet: while there are any, the channel stays, so
+        // that no payment counts as failed that the peer may still take.
         let bare = self.channel.funded().is_some_and(|open| open.contract.htlcs.is_empty());
         if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
             spent.settled = spent.settled.saturating_add(spent.limbo);
