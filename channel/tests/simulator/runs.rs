@@ -73,7 +73,7 @@ impl Run {
             peer.fault = self.fault;
             peer.witness.blind_to_disk = self.blind_to_disk;
         }
-        let end = match self.seed / 6 % 4 {
+        let end = match self.seed / 7 % 4 {
             0 | 1 => End::Open,
             2 => End::Together,
             _ => End::Force,
@@ -146,6 +146,7 @@ fn happens(world: &mut World) -> Sound {
             }
         }
         _ => {
+            world.confirms(side);
             if world.peers[side].open().owes_shutdown_script() {
                 world.closes(side);
             }

@@ -143,6 +143,9 @@ impl Witness {
     /// Whether a transaction may go out: never a revoked state.
     pub fn may_publish(&mut self, tx: &Transaction, durable: &Open) -> Sound {
         let contract = &durable.contract;
+        if durable.funding_tx.as_ref() == Some(tx) {
+            return Ok(());
+        }
         let Some(number) = number_of(tx, contract.obscuring_factor()) else {
             let es = durable.life.mutual_close.as_ref() == Some(tx);
             return match es {

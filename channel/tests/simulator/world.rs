@@ -26,7 +26,9 @@ fn start(kind: u64) -> &'static Start {
     let starts = STARTS.get_or_init(|| {
         let formats = [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey];
         let kinds = formats.into_iter().flat_map(|format| [0, 1, 2].map(|terms| (format, terms)));
-        kinds.map(|(format, terms)| open(format, terms)).collect()
+        let unready = Pair::funded(|_, _| {});
+        let ready = kinds.map(|(format, terms)| open(format, terms));
+        ready.chain([[unready.alice.disk, unready.bob.disk]]).collect()
     });
     &starts[kind as usize % starts.len()]
 }
@@ -210,6 +212,12 @@ impl World {
         Ok(())
     }
 
+    /// A side sees F in a block, deep enough.
+    pub fn confirms(&mut self, side: usize) {
+        let depth = Input::FundingDepth { confirmations: 3, short_channel_id: 7 };
+        let _ = self.peers[side].takes(depth);
+    }
+
     pub fn feerate(&mut self, rate: u32) {
         let commitment = FeeratePerKw::new(rate);
         for peer in &mut self.peers {
@@ -241,6 +249,7 @@ impl World {
                 self.connects()?;
             }
             for side in [0, 1] {
+                self.confirms(side);
                 while self.peers[side].sync()? {}
                 while self.peers[side].report() {}
                 self.drains(side)?;
