@@ -16,7 +16,7 @@ use crate::desk::{decode, Desk, Pending, Record};
 use crate::invoices::registry::{self as invoices, InvoiceError};
 use crate::invoices::Invoice;
 use crate::keys::KeyRing;
-use crate::payments::{lifecycle, PayError, Payment, Request, Status, World};
+use crate::payments::{lifecycle, News, PayError, Payment, Request, Status, World};
 use crate::store::{KeyRange, Store, StoreError, Table, Unit};
 use crate::switch::{self, Circuit};
 use bitcoin::secp256k1::rand::{rngs::OsRng, RngCore};
@@ -28,7 +28,7 @@ use fulmen_channel::output::{Received, Resolved};
 use fulmen_channel::payment::{PaymentHash, Preimage};
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, oneshot, watch, Notify};
@@ -48,8 +48,8 @@ pub struct Switchboard {
     node_secret: SecretKey,
     node: PublicKey,
     desk: Mutex<Pending>,
-    /// Payments under way, by hash: as last made durable.
-    payments: Mutex<BTreeMap<PaymentHash, watch::Sender<Payment>>>,
+    /// Payments under way.
+    payments: News,
     /// Attempts whose HTLC a channel still had when the daemon started.
     live: Mutex<BTreeSet<u64>>,
     /// Something was resolved: a channel that had no room may have some now.
@@ -78,7 +78,7 @@ impl Switchboard {
             node_secret: keys.node_secret(),
             node: keys.node_id(),
             desk: Mutex::default(),
-            payments: Mutex::default(),
+            payments: News::default(),
             live: Mutex::default(),
             room: Notify::new(),
             invoice_news: broadcast::Sender::new(INVOICE_NEWS),
@@ -186,7 +186,7 @@ impl Switchboard {
         self: &Arc<Self>,
         request: Request,
     ) -> Result<watch::Receiver<Payment>, PayError> {
-        if lock(&self.payments).len() >= MOST_UNDER_WAY {
+        if self.payments.count() >= MOST_UNDER_WAY {
             let why = "too many payments are under way: try again later";
             return Err(StoreError::Failed(why.into()).into());
         }
@@ -199,8 +199,7 @@ impl Switchboard {
         let Some(payment) = begun else {
             return Err(StoreError::Failed("the payment left no trace".into()).into());
         };
-        let (sender, receiver) = watch::channel(payment.clone());
-        lock(&self.payments).insert(payment.payment_hash, sender);
+        let receiver = self.payments.follow(payment);
         let actions = self.translate(actions);
         self.registry.act(actions).await;
         Ok(receiver)
@@ -214,11 +213,8 @@ impl Switchboard {
         self: &Arc<Self>,
         hash: &PaymentHash,
     ) -> Result<Option<watch::Receiver<Payment>>, StoreError> {
-        if let Some(watchers) = lock(&self.payments).get(hash) {
-            return Ok(Some(watchers.subscribe()));
-        }
-        let (found, _) = self.step(&mut Unit::new(), |desk| lifecycle::find(desk, hash));
-        Ok(found?.map(|payment| watch::channel(payment).1))
+        self.payments
+            .track(hash, || self.step(&mut Unit::new(), |desk| lifecycle::find(desk, hash)).0)
     }
 
     /// After a start, with all channels read back: payments whose HTLC is on a channel are followed
@@ -234,7 +230,7 @@ impl Switchboard {
             let hash = circuit.payment_hash;
             let (found, _) = self.step(&mut Unit::new(), |desk| lifecycle::find(desk, &hash));
             if let Some(payment) = found?.filter(|payment| payment.status == Status::InFlight) {
-                lock(&self.payments).insert(hash, watch::channel(payment).0);
+                drop(self.payments.follow(payment));
             }
         }
         let live = std::mem::take(&mut *lock(&self.live));
@@ -269,24 +265,11 @@ impl Switchboard {
                 switch::Action::Payment(payment) => {
                     deadline_ns = payment.terms.deadline_ns;
                     let board = self.clone();
-                    Action::After(Box::new(move || board.tell(*payment)))
+                    Action::After(Box::new(move || board.payments.tell(*payment)))
                 }
             });
         }
         translated
-    }
-
-    /// A payment changed, and that is durable.
-    fn tell(&self, payment: Payment) {
-        let mut payments = lock(&self.payments);
-        let hash = payment.payment_hash;
-        let over = payment.status != Status::InFlight && !payment.has_attempt_in_flight();
-        if let Some(watchers) = payments.get(&hash) {
-            watchers.send_replace(payment);
-        }
-        if over {
-            payments.remove(&hash);
-        }
     }
 
     /// Offers to a channel; waits while it has no room, and tells the switch if it will not.
