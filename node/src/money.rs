@@ -97,14 +97,21 @@ impl Funds for Money {
             outputs: vec![TxOut { value: amount.to_amount(), script_pubkey: script }],
             feerate,
             min_confs: 1,
-            anchor_channels: (self.anchor_channels)().saturating_add(1),
+            // The channel that is being opened is among them.
+            anchor_channels: (self.anchor_channels)(),
         };
         let reservation = wallet.fund(&request, unit).map_err(|error| error.to_string())?;
         let mut tx = reservation.tx;
-        wallet.sign(&mut tx, &BTreeMap::new()).map_err(|error| error.to_string())?;
-        // Ours from now on: its change counts, its inputs are spent.
-        wallet.mempool(&tx, crate::clock::unix_time(), unit);
+        if let Err(error) = wallet.sign(&mut tx, &BTreeMap::new()) {
+            wallet.release(reservation.txid, crate::clock::unix_time(), unit);
+            return Err(error.to_string());
+        }
+        // Its change is no money yet: the opening may still come to nothing.
         Ok(tx)
+    }
+
+    fn published(&self, tx: &Transaction, unit: &mut Unit) {
+        self.wallet().mempool(tx, crate::clock::unix_time(), unit);
     }
 
     fn release(&self, tx: &Transaction, unit: &mut Unit) {

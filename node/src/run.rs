@@ -18,14 +18,13 @@ use crate::config::{BitcoindAuth, Config};
 use crate::keys::{seed_file, KeyRing};
 use crate::money::Money;
 use crate::node::Node;
-use crate::peer::{features::our_features, Address, Peers, PeersConfig};
-use crate::store::{KeyRange, Store, StoreError, Table, Unit};
+use crate::peer::{features::our_features, Peers, PeersConfig};
+use crate::store::{Store, Unit};
 use crate::switchboard::{BoardHub, Switchboard};
 use crate::wallet::Wallet;
 use bitcoin::constants::ChainHash;
-use bitcoin::secp256k1::PublicKey;
 use fulmen_channel::keys::Inline;
-use std::str::FromStr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -156,13 +155,9 @@ async fn restore(services: &Arc<Services>, money: &Money) -> Result<(), Failure>
 
 /// Connects to every peer that we have a channel with and know an address of.
 fn reconnect(services: &Services) -> Result<(), Failure> {
-    let all = services.store.scan(Table::Peer, &KeyRange::all(), usize::MAX, false);
-    for (key, value) in all.map_err(|error: StoreError| error.to_string())? {
-        let address = String::from_utf8(value).ok().and_then(|a| Address::from_str(&a).ok());
-        let (Ok(peer), Some(address)) = (PublicKey::from_slice(&key), address) else { continue };
-        if !services.registry.of_peer(&peer).is_empty() {
-            services.peers.keep_connected(peer, vec![address]);
-        }
+    let peers: BTreeSet<_> = services.registry.all().iter().map(|handle| handle.peer).collect();
+    for peer in peers {
+        services.stay_connected(&peer).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

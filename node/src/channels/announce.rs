@@ -131,6 +131,7 @@ impl Driver {
             self.carry(|unit| {
                 unit.put(Table::Announcement, key, bytes);
             });
+            self.flush_soon();
             self.announcer.remote_update = Some(update);
         }
     }
@@ -237,8 +238,11 @@ impl Driver {
         self.announcer.last_timestamp = timestamp;
         let services = self.services();
         let policy = services.forwarding;
-        let maximum =
-            self.channel.funded().map(|open| open.contract.params.remote.max_htlc_value_in_flight);
+        // At most what the channel holds, whatever the peer would take (BOLT 7).
+        let maximum = self.channel.funded().map(|open| {
+            let most = open.contract.params.remote.max_htlc_value_in_flight;
+            most.min(open.contract.funding.capacity.saturating_msat())
+        });
         const MUST_BE_ONE: u8 = 1;
         const DO_NOT_FORWARD: u8 = 2;
         let private = self.channel.funded().is_some_and(|open| !open.contract.params.announce);

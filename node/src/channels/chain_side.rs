@@ -23,19 +23,29 @@ impl Driver {
     pub(super) fn unblock(&mut self, height: Height) {
         self.height = height.minus(1);
         let Some(record) = &mut self.record else { return };
-        if record.funding_block.is_some_and(|(block, _)| block >= height) {
+        // What spent F may never come back, and something else may come in its place: until then
+        // the channel is not history.
+        let closed = record.unblock_spent(height);
+        self.swept &= !closed;
+        let unfunded = record.funding_block.is_some_and(|(block, _)| block >= height);
+        if unfunded {
             record.funding_block = None;
+        }
+        if closed || unfunded {
             self.save_record();
+        }
+        if unfunded {
             self.tell(Input::FundingDepth { confirmations: 0, short_channel_id: 0 });
         }
     }
 
-    pub(super) fn funding_confirmed(&mut self, height: Height, tx_index: u32) {
+    pub(super) fn funding_confirmed(&mut self, tx: Box<Transaction>, height: Height, index: u32) {
+        self.tell(Input::FundingFound(tx));
         if let Some(record) = &mut self.record {
-            record.funding_block = Some((height, tx_index));
+            record.funding_block = Some((height, index));
             self.save_record();
         }
-        self.depth(height, tx_index);
+        self.depth(height, index);
     }
 
     /// Tells the contract how deep F is.
@@ -75,9 +85,7 @@ impl Driver {
             }
             self.save_record();
         }
-        if spend == Spend::Mutual {
-            self.close_news(CloseUpdate::Confirmed(txid));
-        }
+        self.close_news(CloseUpdate::Confirmed(txid));
         tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}");
     }
 

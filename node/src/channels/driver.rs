@@ -17,13 +17,21 @@ use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::input::{Command, FundingRequest, Input};
 use fulmen_channel::message::Message;
 use fulmen_channel::output::{Event, Output, Persist};
+use lightning::ln::types::ChannelId;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::{timeout, Instant};
 
 /// How many messages are handed to the contract before it is polled: what arrives together is
 /// signed and written together.
 const BATCH: usize = 512;
+/// How long a peer may leave an opening without an answer: our coins are held meanwhile.
+const OPEN_WITHIN: Duration = Duration::from_secs(600);
+/// How long a channel waits for room in a peer's queue. A channel that waits sees no block, and
+/// holds up those that have news for it.
+const SEND_WITHIN: Duration = Duration::from_secs(10);
 
 /// What an opening of ours still needs to know.
 pub struct Opening {
@@ -55,6 +63,12 @@ pub struct Driver {
     /// Rows that go with the next change set.
     with_next: Unit,
     close_watchers: Vec<mpsc::UnboundedSender<CloseUpdate>>,
+    /// An opening that is not signed by then is given up.
+    give_up_at: Instant,
+    /// The record changed: it goes with the next change set.
+    record_changed: bool,
+    /// Rows wait that no change set may come for.
+    flush: bool,
     /// RD or D is published; the chain repeats it until it is deep.
     pub(super) swept: bool,
 }
@@ -92,6 +106,9 @@ impl Driver {
             deferred: VecDeque::new(),
             with_next: Unit::new(),
             close_watchers: Vec::new(),
+            give_up_at: Instant::now().checked_add(OPEN_WITHIN).unwrap_or_else(Instant::now),
+            record_changed: false,
+            flush: false,
             swept: false,
         }
     }
@@ -111,6 +128,7 @@ impl Driver {
     /// The same for a channel read back from disk.
     pub fn restored(mut self, record: ChannelRecord, announcer: Announcer) -> Self {
         self.announcer = announcer;
+        self.services.registry.set_capacity(self.channel.channel_id(), record.capacity);
         self.record = Some(record);
         self
     }
@@ -130,9 +148,18 @@ impl Driver {
                     }
                 },
                 message = self.inbox.recv() => match message {
-                    Some(ToChannel::Stop) | None => break,
-                    Some(message) => self.take_batch(message).await,
+                    None => break,
+                    Some(message) => match batch(message, &mut self.inbox) {
+                        Some(batch) => batch.into_iter().for_each(|message| self.take(message)),
+                        None => break,
+                    },
                 },
+                () = tokio::time::sleep_until(self.give_up_at),
+                    if self.channel.funded().is_none() =>
+                {
+                    let why = "the peer did not answer in time".to_owned();
+                    self.tell(Input::Command(Command::Abandon(why)));
+                }
             }
             flow = self.drain().await;
             if self.is_history() {
@@ -142,17 +169,7 @@ impl Driver {
         self.services.registry.remove(self.index);
     }
 
-    async fn take_batch(&mut self, first: ToChannel) {
-        self.take(first).await;
-        for _ in 1..BATCH {
-            match self.inbox.try_recv() {
-                Ok(message) => self.take(message).await,
-                Err(_) => break,
-            }
-        }
-    }
-
-    async fn take(&mut self, message: ToChannel) {
+    fn take(&mut self, message: ToChannel) {
         match message {
             ToChannel::Peer(Message::UpdateAddHtlc(message)) => {
                 let memo = self.services.hub.peel(&message);
@@ -182,8 +199,8 @@ impl Driver {
             }
             ToChannel::Block(height) => self.block(height),
             ToChannel::Unblock(height) => self.unblock(height),
-            ToChannel::FundingConfirmed { height, tx_index } => {
-                self.funding_confirmed(height, tx_index);
+            ToChannel::FundingConfirmed { tx, height, tx_index } => {
+                self.funding_confirmed(tx, height, tx_index);
             }
             ToChannel::Spent { outpoint, tx, height } => self.spent_in_block(outpoint, *tx, height),
             ToChannel::Feerates { commitment, close } => {
@@ -191,6 +208,7 @@ impl Driver {
             }
             ToChannel::Describe(reply) => drop(reply.send(self.snapshot())),
             ToChannel::WatchClose(watcher) => self.close_watchers.push(watcher),
+            // It made the batch none.
             ToChannel::Stop => {}
         }
     }
@@ -230,6 +248,7 @@ impl Driver {
             self.answer_shutdown();
             self.announce().await;
             self.publish_usable();
+            self.flush().await;
             if events.is_empty() {
                 return Flow::Goes;
             }
@@ -262,14 +281,16 @@ impl Driver {
         for over in &resolved {
             if let (Removal::Fulfilled(_), Some(record)) = (&over.removal, &mut self.record) {
                 record.totals.sent = record.totals.sent.saturating_add(over.amount);
+                self.record_changed = true;
             }
             actions.extend(self.services.hub.resolved(over, &mut rows));
         }
         if self.record.is_none() {
             self.make_record();
-            if let Some(record) = &self.record {
-                record.put(&mut rows);
-            }
+        }
+        if let Some(record) = self.record.as_ref().filter(|_| self.record_changed) {
+            record.put(&mut rows);
+            self.record_changed = false;
         }
         self.deferred.push_back((id, actions));
         let on_durable = self.on_durable.clone();
@@ -295,12 +316,18 @@ impl Driver {
             totals: super::Totals::default(),
             closed: false,
         });
+        self.record_changed = true;
+        let (id, capacity) = (open.channel_id(), open.contract.funding.capacity);
+        self.services.registry.set_capacity(id, capacity);
     }
 
     pub(super) async fn send(&mut self, message: WireMessage) {
-        if let Some(link) = &mut self.link {
-            // A peer that went away meanwhile gets it again after channel_reestablish.
-            let _ = link.send(message).await;
+        let Some(link) = &self.link else { return };
+        // A peer that went away meanwhile gets it again after channel_reestablish.
+        if timeout(SEND_WITHIN, link.send(message)).await.is_err() {
+            tracing::warn!(channel = self.index, "the peer does not read: disconnecting");
+            self.link = None;
+            self.services.peers.disconnect(self.peer);
         }
     }
 
@@ -346,7 +373,9 @@ impl Driver {
                     actions.extend(self.services.hub.fulfilled(preimage, &memo, &mut unit));
                 }
                 Event::FundingNeeded(request) => self.fund(request, &mut unit),
-                Event::Opened { channel_id, outpoint } => self.opened(channel_id, outpoint),
+                Event::Opened { channel_id, outpoint } => {
+                    self.opened(channel_id, outpoint, &mut unit);
+                }
                 Event::Ready => self.open_news(|outpoint| OpenUpdate::Open(outpoint)),
                 Event::Usable => {}
                 Event::AnnouncementSignatures(theirs) => self.announcer.theirs(*theirs),
@@ -408,6 +437,7 @@ impl Driver {
             (removal, &mut self.record, amount)
         {
             record.totals.received = record.totals.received.saturating_add(amount);
+            self.record_changed = true;
         }
     }
 
@@ -416,21 +446,30 @@ impl Driver {
         let Some(opening) = &mut self.opening else { return };
         let FundingRequest { script, amount } = request;
         let funded = self.services.funds.fund(script, amount, opening.feerate, unit);
-        let command = match funded {
+        let outcome = match funded {
             Ok(tx) => {
                 opening.built = Some(tx.clone());
-                Command::Fund(Box::new(tx))
+                let fund = Command::Fund(Box::new(tx));
+                self.channel.handle(Input::Command(fund)).map_err(|refused| refused.to_string())
             }
-            Err(why) => Command::Abandon(why),
+            Err(why) => Err(why),
         };
-        self.tell(Input::Command(command));
+        if let Err(why) = outcome {
+            self.tell(Input::Command(Command::Abandon(why)));
+        }
         // From here on the peer may name the channel by its final id.
         self.services.registry.opened(self.index, self.channel.channel_id());
     }
 
-    fn opened(&mut self, channel_id: lightning::ln::types::ChannelId, outpoint: OutPoint) {
+    fn opened(&mut self, channel_id: ChannelId, outpoint: OutPoint, unit: &mut Unit) {
+        if let Some(tx) = self.opening.as_ref().and_then(|opening| opening.built.as_ref()) {
+            self.services.funds.published(tx, unit);
+        }
         self.services.registry.opened(self.index, channel_id);
         tracing::info!(channel = self.index, "channel {outpoint} with {} is signed", self.peer);
+        if let Err(error) = self.services.stay_connected(&self.peer) {
+            tracing::warn!("the address of {} cannot be read: {error}", self.peer);
+        }
         self.open_news(OpenUpdate::Pending);
     }
 
@@ -478,11 +517,19 @@ impl Driver {
         }
     }
 
-    /// Writes what waits for the next change set, when there may be none for a while.
+    /// Has what waits for the next change set written, when there may be none for a while.
     pub(super) fn flush_soon(&mut self) {
-        let unit = std::mem::take(&mut self.with_next);
+        self.flush = true;
+    }
+
+    async fn flush(&mut self) {
+        let unit = match std::mem::take(&mut self.flush) {
+            true => std::mem::take(&mut self.with_next),
+            false => return,
+        };
         if !unit.is_empty() {
-            self.services().store.submit(unit, |_| {});
+            // A disk that fails stops the daemon: nobody needs to hear of it here.
+            self.services.store.enqueue(unit, |_| {}).await;
         }
     }
 
@@ -500,10 +547,40 @@ impl Driver {
     }
 }
 
+/// What waits in an inbox behind `first`; none when it says to stop: nothing of it was begun, and
+/// all of it comes again.
+fn batch(first: ToChannel, inbox: &mut mpsc::Receiver<ToChannel>) -> Option<Vec<ToChannel>> {
+    let rest = std::iter::from_fn(|| inbox.try_recv().ok()).take(BATCH);
+    let batch: Vec<ToChannel> = std::iter::once(first).chain(rest).collect();
+    let stops = batch.iter().any(|message| matches!(message, ToChannel::Stop));
+    (!stops).then_some(batch)
+}
+
 fn run_all(actions: Vec<Action>) {
     for action in actions {
         if let Action::After(run) = action {
             run();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_is_heard_wherever_it_waits() {
+        let block = || ToChannel::Block(Height::new(1));
+        for before in [0, 1, BATCH - 1, BATCH] {
+            let (inbox, mut messages) = mpsc::channel(2 * BATCH);
+            (0..before).for_each(|_| assert!(inbox.try_send(block()).is_ok()));
+            assert!(inbox.try_send(ToChannel::Stop).is_ok());
+            assert!(inbox.try_send(block()).is_ok());
+            let mut heard = false;
+            while let Ok(first) = messages.try_recv() {
+                heard |= batch(first, &mut messages).is_none();
+            }
+            assert!(heard, "after {before} messages");
         }
     }
 }

@@ -61,6 +61,8 @@ pub enum ToChannel {
     Unblock(Height),
     /// F is in a block.
     FundingConfirmed {
+        /// F itself.
+        tx: Box<Transaction>,
         /// Its height.
         height: Height,
         /// F's place in it.

@@ -5,14 +5,14 @@ use super::driver::{Driver, Opening};
 use super::record::{load_rows, next_index, put_next_index, ChannelRecord};
 use super::registry::{Handle, INBOX};
 use super::services::Services;
-use super::{policy, OpenUpdate};
+use super::{policy, OpenUpdate, ToChannel};
 use crate::peer::PeerLink;
 use crate::store::{StoreError, Unit};
 use bitcoin::secp256k1::rand::{rngs::OsRng, RngCore};
 use bitcoin::secp256k1::PublicKey;
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use fulmen_channel::channel::Channel;
-use fulmen_channel::error::{BadRow, Refused, Violation};
+use fulmen_channel::error::{BadRow, Refused};
 use fulmen_channel::keys::{InMemorySigner, Signer};
 use fulmen_channel::params::{CommitmentFormat, Side};
 use fulmen_channel::protocol::opening::OpenRequest;
@@ -68,22 +68,25 @@ pub enum OpenError {
 }
 
 /// Hands out numbers for channels: each is durable before it is used, so none is used twice.
-pub struct Numbers(Mutex<()>);
-
-impl Default for Numbers {
-    fn default() -> Self {
-        Numbers(Mutex::new(()))
-    }
-}
+#[derive(Default)]
+pub struct Numbers(Mutex<Option<u64>>);
 
 impl Numbers {
     async fn next(&self, services: &Services) -> Result<u64, StoreError> {
-        let _one_at_a_time = self.0.lock().await;
+        let mut spare = self.0.lock().await;
+        if let Some(index) = spare.take() {
+            return Ok(index);
+        }
         let index = next_index(&services.store)?;
         let mut unit = Unit::new();
         put_next_index(index.saturating_add(1), &mut unit);
         services.store.commit(unit).await?;
         Ok(index)
+    }
+
+    /// A number whose keys nobody saw: a peer that asks for nonsense costs no write each time.
+    async fn give_back(&self, index: u64) {
+        *self.0.lock().await = Some(index);
     }
 }
 
@@ -128,7 +131,13 @@ pub async fn open(
     let (news, receiver) = mpsc::unbounded_channel();
     let opening = Opening { feerate: params.feerate, news, built: None };
     let id = channel.channel_id();
-    spawn(services, channel, index, params.peer, |driver| driver.opening(opening).linked(link));
+    let prepare = |driver: Driver| driver.opening(opening).linked(link.clone());
+    spawn(services, channel, index, params.peer, prepare);
+    // Its end may have been told before there was anybody to tell it to.
+    let same = services.registry.peer(&params.peer).is_some_and(|(now, _)| now == link);
+    if let Some(handle) = services.registry.by_index(index).filter(|_| !same) {
+        handle.tell(ToChannel::PeerDown).await;
+    }
     Ok((id, receiver))
 }
 
@@ -158,9 +167,16 @@ pub async fn accept(
     let policy =
         policy::accept(services.chain_hash, &services.limits, signer.basepoints(), capacity);
     let channel = Channel::accept(message, policy, Box::new(signer), services.curve.clone());
-    let channel = channel.map_err(|violation: Violation| violation.to_string())?;
-    spawn(services, channel, index, peer, |driver| driver.linked(link));
-    Ok(())
+    match channel {
+        Ok(channel) => {
+            spawn(services, channel, index, peer, |driver| driver.linked(link));
+            Ok(())
+        }
+        Err(violation) => {
+            services.numbers.give_back(index).await;
+            Err(violation.to_string())
+        }
+    }
 }
 
 /// How many channels with a peer are on their way to be open.

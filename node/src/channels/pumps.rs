@@ -7,6 +7,7 @@ use crate::chain::{ChainEvent, Found};
 use crate::peer::wire::WireMessage;
 use crate::peer::{PeerEvent, PeerLink};
 use bitcoin::secp256k1::PublicKey;
+use bitcoin::OutPoint;
 use fulmen_channel::amount::Height;
 use fulmen_channel::message::Message;
 use lightning::ln::msgs;
@@ -64,14 +65,20 @@ async fn message_from(
 async fn to_channel(services: &Services, peer: PublicKey, link: &PeerLink, message: Message) {
     let id = message.channel_id();
     // An error or warning about no channel in particular is about all of them (BOLT 1).
-    if id == ChannelId::new_zero() {
-        if let Message::Error(error) = &message {
-            tracing::warn!(%peer, "the peer fails all channels: {}", error.data);
-        }
+    let about_all = matches!(message, Message::Error(_) | Message::Warning(_));
+    if id == ChannelId::new_zero() && about_all {
+        tracing::warn!(%peer, "an error or warning of the peer is about all channels with it");
         for handle in services.registry.of_peer(&peer) {
             handle.tell(ToChannel::Peer(message.clone())).await;
         }
         return;
+    }
+    if let Message::FundingCreated(created) = &message {
+        let (txid, vout) = (created.funding_txid, u32::from(created.funding_output_index));
+        // Two channels on one F would have one id: payments would go astray.
+        if services.registry.by_outpoint(&OutPoint { txid, vout }).is_some() {
+            return say_error(link, id, "this output funds another channel".into());
+        }
     }
     match (services.registry.find(&peer, &id), message) {
         (Some(handle), message) => {
@@ -107,12 +114,14 @@ pub async fn found(services: &Services, found: Found) {
     for confirmed in found.confirmed {
         for handle in outpoint_of(confirmed.txid) {
             let (height, tx_index) = (confirmed.height, confirmed.tx_index);
-            handle.tell(ToChannel::FundingConfirmed { height, tx_index }).await;
+            let tx = Box::new(confirmed.tx.clone());
+            handle.tell(ToChannel::FundingConfirmed { tx, height, tx_index }).await;
         }
     }
     for spent in found.spent {
-        if let Some(handle) = services.registry.watcher_of(&spent.outpoint) {
-            let (outpoint, tx, height) = (spent.outpoint, Box::new(spent.by), spent.height);
+        for handle in services.registry.watchers_of(&spent.outpoint) {
+            let (outpoint, height) = (spent.outpoint, spent.height);
+            let tx = Box::new(spent.by.clone());
             handle.tell(ToChannel::Spent { outpoint, tx, height }).await;
         }
     }

@@ -84,6 +84,16 @@ impl ChannelRecord {
         self.closed && self.spent.is_some_and(|spent| spent.height.plus(DEEP) <= tip)
     }
 
+    /// The block at `height` is gone. True when the transaction that spent F went with it, or with
+    /// one before it: then the channel is not closed any more.
+    pub fn unblock_spent(&mut self, height: Height) -> bool {
+        let gone = self.spent.is_some_and(|spent| spent.height >= height);
+        if gone {
+            (self.spent, self.closed) = (None, false);
+        }
+        gone
+    }
+
     /// Writes the record.
     pub fn put(&self, unit: &mut Unit) {
         let mut value = vec![FORMAT];
@@ -153,4 +163,43 @@ pub fn next_index(store: &Store) -> Result<u64, StoreError> {
 /// Makes sure that a number is never used twice: its keys would be.
 pub fn put_next_index(next: u64, unit: &mut Unit) {
     unit.put(Table::Meta, NEXT_INDEX, next.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::hashes::Hash;
+    use bitcoin::secp256k1::{Secp256k1, SecretKey};
+
+    #[test]
+    fn a_close_that_a_reorganisation_took_out_is_no_close() {
+        let key = SecretKey::from_slice(&[1; 32]).unwrap();
+        let spent = SpentRecord {
+            txid: Txid::all_zeros(),
+            height: Height::new(100),
+            kind: SpendKind::Mutual,
+            limbo: Sat::ZERO,
+            matures_at: None,
+            settled: Sat::new(5),
+        };
+        let mut record = ChannelRecord {
+            index: 0,
+            peer: PublicKey::from_secret_key(&Secp256k1::signing_only(), &key),
+            outpoint: OutPoint::null(),
+            capacity: Sat::new(10),
+            initiator: true,
+            opened_at: 0,
+            opened_height: Height::new(1),
+            funding_block: Some((Height::new(2), 1)),
+            spent: Some(spent),
+            totals: Totals::default(),
+            closed: true,
+        };
+        assert!(!record.is_history(Height::new(105)));
+        assert!(record.is_history(Height::new(106)));
+        assert!(!record.unblock_spent(Height::new(101)), "it is below that block");
+        assert!(record.is_history(Height::new(106)));
+        assert!(record.unblock_spent(Height::new(100)));
+        assert!(!record.is_history(Height::new(1_000)));
+    }
 }

@@ -5,11 +5,11 @@ use crate::payments::Usable;
 use crate::peer::PeerLink;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::OutPoint;
-use fulmen_channel::amount::FeeratePerKw;
+use fulmen_channel::amount::{FeeratePerKw, Sat};
 use fulmen_channel::input::Command;
 use lightning::ln::types::ChannelId;
 use lightning::types::features::InitFeatures;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -66,7 +66,8 @@ struct Inner {
     channels: Mutex<BTreeMap<u64, Handle>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     peers: Mutex<BTreeMap<PublicKey, (PeerLink, InitFeatures)>>,
-    watched: Mutex<BTreeMap<OutPoint, u64>>,
+    watched: Mutex<BTreeMap<OutPoint, BTreeSet<u64>>>,
+    capacities: Mutex<BTreeMap<[u8; 32], Sat>>,
     usable: Mutex<BTreeMap<u64, Usable>>,
     sweep_feerate: Mutex<FeeratePerKw>,
 }
@@ -79,6 +80,7 @@ impl Default for Registry {
             peers: Mutex::default(),
             usable: Mutex::default(),
             watched: Mutex::default(),
+            capacities: Mutex::default(),
             sweep_feerate: Mutex::new(FeeratePerKw::FLOOR),
         };
         Registry { inner: Arc::new(inner) }
@@ -127,7 +129,10 @@ impl Registry {
     pub fn remove(&self, index: u64) {
         lock(&self.inner.channels).remove(&index);
         lock(&self.inner.usable).remove(&index);
-        lock(&self.inner.watched).retain(|_, watcher| *watcher != index);
+        lock(&self.inner.watched).retain(|_, watchers| {
+            watchers.remove(&index);
+            !watchers.is_empty()
+        });
     }
     /// A channel has its id.
     pub fn opened(&self, index: u64, channel_id: ChannelId) {
@@ -149,7 +154,7 @@ impl Registry {
     }
     /// Whoever spends `outpoint` is told to channel `index`.
     pub fn watch(&self, index: u64, outpoint: OutPoint) {
-        lock(&self.inner.watched).insert(outpoint, index);
+        lock(&self.inner.watched).entry(outpoint).or_default().insert(index);
         if let Some(handle) = lock(&self.inner.channels).get_mut(&index) {
             handle.outpoint.get_or_insert(outpoint);
         }
@@ -167,6 +172,10 @@ impl Registry {
         let is = |handle: &Handle| [handle.channel_id, handle.first_id].contains(channel_id);
         self.of_peer(peer).into_iter().find(is)
     }
+    /// The channel with this number.
+    pub fn by_index(&self, index: u64) -> Option<Handle> {
+        lock(&self.inner.channels).get(&index).cloned()
+    }
     /// The channel with this id.
     pub fn by_id(&self, channel_id: &ChannelId) -> Option<Handle> {
         self.all().into_iter().find(|handle| handle.channel_id == *channel_id)
@@ -175,10 +184,20 @@ impl Registry {
     pub fn by_outpoint(&self, outpoint: &OutPoint) -> Option<Handle> {
         self.all().into_iter().find(|handle| handle.outpoint == Some(*outpoint))
     }
-    /// The channel that watches `outpoint`.
-    pub fn watcher_of(&self, outpoint: &OutPoint) -> Option<Handle> {
-        let index = lock(&self.inner.watched).get(outpoint).copied()?;
-        lock(&self.inner.channels).get(&index).cloned()
+    /// The channels that watch `outpoint`. A hostile peer may name another channel's F as its own:
+    /// that must not turn news away from whose it is.
+    pub fn watchers_of(&self, outpoint: &OutPoint) -> Vec<Handle> {
+        let watchers = lock(&self.inner.watched).get(outpoint).cloned().unwrap_or_default();
+        let channels = lock(&self.inner.channels);
+        watchers.iter().filter_map(|index| channels.get(index).cloned()).collect()
+    }
+    /// What a channel holds, kept for as long as the daemon runs: payments show it.
+    pub fn set_capacity(&self, channel: ChannelId, capacity: Sat) {
+        lock(&self.inner.capacities).insert(channel.0, capacity);
+    }
+    /// What channels hold, by id.
+    pub fn capacities(&self) -> BTreeMap<[u8; 32], Sat> {
+        lock(&self.inner.capacities).clone()
     }
     /// Tells a command to a channel; its outcome is of no interest.
     pub async fn command(&self, channel: ChannelId, command: Command) {
@@ -204,5 +223,31 @@ impl Registry {
     /// A new estimate.
     pub fn set_sweep_feerate(&self, feerate: FeeratePerKw) {
         *lock(&self.inner.sweep_feerate) = feerate;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::secp256k1::{Secp256k1, SecretKey};
+
+    #[test]
+    fn naming_the_same_output_takes_no_news_from_whose_it_is() {
+        let key = SecretKey::from_slice(&[1; 32]).unwrap();
+        let peer = PublicKey::from_secret_key(&Secp256k1::signing_only(), &key);
+        let registry = Registry::default();
+        for index in [0, 1] {
+            let (inbox, _) = mpsc::channel(1);
+            registry.insert(Handle::new(index, peer, ChannelId::new_zero(), None, inbox));
+            registry.watch(index, OutPoint::null());
+        }
+        let watchers = || -> Vec<u64> {
+            registry.watchers_of(&OutPoint::null()).iter().map(|handle| handle.index).collect()
+        };
+        assert_eq!(watchers(), [0, 1]);
+        registry.remove(1);
+        assert_eq!(watchers(), [0]);
+        registry.remove(0);
+        assert!(watchers().is_empty());
     }
 }

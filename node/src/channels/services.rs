@@ -4,12 +4,14 @@ use super::registry::Registry;
 use super::Hub;
 use crate::chain::Chain;
 use crate::keys::KeyRing;
-use crate::peer::Peers;
-use crate::store::{Store, Unit};
+use crate::peer::{Address, Peers};
+use crate::store::{Store, StoreError, Table, Unit};
 use bitcoin::constants::ChainHash;
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::{ScriptBuf, Transaction};
 use fulmen_channel::amount::{FeeratePerKw, Sat};
 use fulmen_channel::keys::Curve;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Shared by all channels' tasks.
@@ -42,6 +44,21 @@ pub struct Services {
     pub forwarding: super::announce::Forwarding,
 }
 
+impl Services {
+    /// Reconnects to a peer from now on whenever it goes away, if its address is known.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    pub fn stay_connected(&self, peer: &PublicKey) -> Result<(), StoreError> {
+        let stored = self.store.get(Table::Peer, &peer.serialize())?;
+        let text = stored.and_then(|bytes| String::from_utf8(bytes).ok());
+        if let Some(address) = text.and_then(|text| Address::from_str(&text).ok()) {
+            self.peers.keep_connected(*peer, vec![address]);
+        }
+        Ok(())
+    }
+}
+
 /// What channels need of the wallet. What must be durable is added to the unit given.
 pub trait Funds: Send + Sync + 'static {
     /// Builds and signs F: pays `amount` to `script`. Its inputs are set aside until it is released
@@ -56,6 +73,8 @@ pub trait Funds: Send + Sync + 'static {
         feerate: FeeratePerKw,
         unit: &mut Unit,
     ) -> Result<Transaction, String>;
+    /// F is on its way: from now on its change is money of ours.
+    fn published(&self, tx: &Transaction, unit: &mut Unit);
     /// F will never be published: its inputs are free again.
     fn release(&self, tx: &Transaction, unit: &mut Unit);
     /// A fresh script of ours, for a close or a sweep.
