@@ -2,7 +2,7 @@
 
 use super::failed;
 use crate::node::Node;
-use crate::peer::Address;
+use crate::peer::{Address, ConnectError, PeerInfo};
 use bitcoin::secp256k1::PublicKey;
 use fulmen_proto::lnrpc;
 use std::str::FromStr;
@@ -27,6 +27,13 @@ pub async fn connect_peer(
         seconds => Duration::from_secs(seconds),
     };
     if request.perm {
+        if peer == node.node_id() {
+            return Err(failed(ConnectError::ToSelf));
+        }
+        let connected = node.services.peers.list().into_iter().find(|info| info.node == peer);
+        if let Some(PeerInfo { address, .. }) = connected {
+            return Err(failed(ConnectError::AlreadyConnected { node: peer, address }));
+        }
         node.services.peers.keep_connected(peer, vec![address.clone()]);
         node.remember_peer(peer, &address).await;
         let status = format!("connection to {peer}@{address} initiated");

@@ -94,15 +94,15 @@ fn htlc(htlc: &HtlcSnapshot) -> lnrpc::Htlc {
     }
 }
 
-/// What binds `side`: its own dust limit and limits of what it accepts; delay and reserve are the
-/// other's demands on it.
+/// What binds `side`, as lnd means it: its own dust limit; all else is what the other side demands
+/// of it, so also the limits of what it may offer.
 fn constraints(side: &SideParams, other: &SideParams) -> lnrpc::ChannelConstraints {
     lnrpc::ChannelConstraints {
         csv_delay: u32::from(other.to_self_delay),
         chan_reserve_sat: other.channel_reserve.sat(),
         dust_limit_sat: side.dust_limit.sat(),
-        max_pending_amt_msat: side.max_htlc_value_in_flight.msat(),
-        min_htlc_msat: side.htlc_minimum.msat(),
-        max_accepted_htlcs: u32::from(side.max_accepted_htlcs),
+        max_pending_amt_msat: other.max_htlc_value_in_flight.msat(),
+        min_htlc_msat: other.htlc_minimum.msat(),
+        max_accepted_htlcs: u32::from(other.max_accepted_htlcs),
     }
 }

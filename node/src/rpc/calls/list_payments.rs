@@ -36,7 +36,7 @@ pub async fn list_payments(
         .len(),
         false => 0,
     };
-    let capacities = capacities(node).await;
+    let capacities = capacities(node);
     let mut payments: Vec<_> = found.iter().map(|payment| to_rpc(payment, &capacities)).collect();
     if request.omit_hops {
         for attempt in payments.iter_mut().flat_map(|payment| &mut payment.htlcs) {

@@ -7,19 +7,11 @@ use crate::payments::{Attempt, AttemptFailure, Payment, Route, Status, Terms};
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_proto::lnrpc::payment::PaymentStatus;
 use fulmen_proto::lnrpc::{self, failure::FailureCode, htlc_attempt::HtlcStatus};
-use lightning::ln::types::ChannelId;
 use std::collections::BTreeMap;
 
 /// What channels hold, by id: for the capacities that routes show.
-pub(super) async fn capacities(node: &Node) -> BTreeMap<[u8; 32], Sat> {
-    let mut known = BTreeMap::new();
-    for handle in node.services.registry.all() {
-        if let Some(funded) = handle.describe().await.and_then(|snapshot| snapshot.funded) {
-            let ChannelId(id) = handle.channel_id;
-            known.insert(id, funded.capacity);
-        }
-    }
-    known
+pub(super) fn capacities(node: &Node) -> BTreeMap<[u8; 32], Sat> {
+    node.services.registry.capacities()
 }
 
 fn msat(amount: Msat) -> i64 {

@@ -66,7 +66,7 @@ pub async fn send_payment_v2(
         records: request.dest_custom_records.into_iter().collect(),
     };
     let news = begin(node, asked).await?;
-    Ok(follow(news, request.no_inflight_updates, capacities(node).await))
+    Ok(follow(news, request.no_inflight_updates, capacities(node)))
 }
 
 /// Tells of a payment: as it is now, and each change until it is over.
@@ -78,7 +78,7 @@ pub fn track_payment_v2(
     let found = node.switchboard.track(&hash).map_err(failed)?;
     let unknown = || RpcStatus::new(Code::NotFound, "payment isn't initiated");
     let news = found.ok_or_else(unknown)?;
-    Ok(follow(news, request.no_inflight_updates, BTreeMap::new()))
+    Ok(follow(news, request.no_inflight_updates, capacities(node)))
 }
 
 /// Pays; answers when the payment is over. A payment that failed is an answer, not an error.
@@ -102,7 +102,7 @@ pub async fn send_payment_sync(
         let payment_error = reason(payment.failure_reason).into();
         return Ok(lnrpc::SendResponse { payment_error, payment_hash, ..Default::default() });
     };
-    let capacities = capacities(node).await;
+    let capacities = capacities(node);
     Ok(lnrpc::SendResponse {
         payment_error: String::new(),
         payment_preimage: preimage.0.to_vec(),
