@@ -6,6 +6,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod at_once;
 mod bitcoind;
 mod killed;
 mod ldk_alone;

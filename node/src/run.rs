@@ -47,7 +47,12 @@ pub async fn run(config: Config, stop: watch::Sender<bool>) -> Result<(), Failur
     crate::files::make_private_directory(&directory).map_err(|e| say("data directory")(&e))?;
     let store = Store::open(&config.database_path()).map_err(|e| e.to_string())?;
     let keys = open_keys(&config).await?;
-    let chain = Chain::connect(chain_config(&config)).await.map_err(|e| e.to_string())?;
+    let mut stopped = stop.subscribe();
+    let chain = tokio::select! {
+        chain = Chain::connect(chain_config(&config)) => chain.map_err(|e| e.to_string())?,
+        // bitcoind may take long to answer; nothing that needs an order is started yet.
+        _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+    };
     let wallet = Wallet::load(&keys, config.network, &store).map_err(|e| e.to_string())?;
     let recent = wallet.recent_blocks();
     let registry = Registry::default();

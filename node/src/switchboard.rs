@@ -319,14 +319,11 @@ impl Switchboard {
         self: &Arc<Self>,
         unit: &mut Unit,
         work: impl FnOnce(&mut Desk<'_>) -> Result<Vec<switch::Action>, StoreError>,
-    ) -> Vec<Action> {
+    ) -> Result<Vec<Action>, StoreError> {
         let (done, durable) = self.step(unit, work);
         let mut actions = vec![Action::After(Box::new(durable))];
-        match done {
-            Ok(done) => actions.extend(self.translate(done)),
-            Err(error) => tracing::error!("an HTLC waits: {error}"),
-        }
-        actions
+        actions.extend(self.translate(done?));
+        Ok(actions)
     }
 }
 
@@ -346,6 +343,14 @@ fn now_ns() -> u64 {
     u64::try_from(clock::now().as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// What was not understood is told again after a restart: until then the HTLC stays as it is.
+fn waits(outcome: Result<Vec<Action>, StoreError>) -> Vec<Action> {
+    outcome.unwrap_or_else(|error| {
+        tracing::error!("an HTLC waits: {error}");
+        Vec::new()
+    })
+}
+
 /// The switchboard as channels know it.
 pub struct BoardHub(pub Arc<Switchboard>);
 
@@ -356,20 +361,22 @@ impl Hub for BoardHub {
 
     fn received(&self, channel: ChannelId, htlc: &Received, unit: &mut Unit) -> Vec<Action> {
         let (now, height) = (clock::unix_time(), self.0.chain.tip().height);
-        self.0.for_channel(unit, |desk| switch::received(desk, channel.0, htlc, now, height))
+        let work = |desk: &mut Desk<'_>| switch::received(desk, channel.0, htlc, now, height);
+        waits(self.0.for_channel(unit, work))
     }
 
     fn fulfilled(&self, preimage: Preimage, memo: &[u8], unit: &mut Unit) -> Vec<Action> {
-        self.0.for_channel(unit, |desk| switch::fulfilled(desk, memo, preimage, now_ns()))
+        let work = |desk: &mut Desk<'_>| switch::fulfilled(desk, memo, preimage, now_ns());
+        waits(self.0.for_channel(unit, work))
     }
 
-    fn resolved(&self, over: &Resolved, unit: &mut Unit) -> Vec<Action> {
+    fn resolved(&self, over: &Resolved, unit: &mut Unit) -> Result<Vec<Action>, StoreError> {
         let mut actions = self.0.for_channel(unit, |desk| {
             self.0.with_world(|world| switch::resolved(desk, over, world))
-        });
+        })?;
         let board = self.0.clone();
         actions.push(Action::After(Box::new(move || board.room.notify_waiters())));
-        actions
+        Ok(actions)
     }
 
     fn restored(&self, memo: &[u8]) {

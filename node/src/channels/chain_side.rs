@@ -76,13 +76,18 @@ impl Driver {
     }
 
     pub(super) fn spent(&mut self, spend: Spend, txid: Txid) {
-        let ours = self.channel.funded().map(|open| open.contract.state.base.local.floor());
+        let open = self.channel.funded();
+        let ours = open.map(|open| open.contract.state.base.local.floor());
+        // An HTLC keeps the channel, so that no payment counts as failed that may still succeed.
+        let nothing_left = open.is_some_and(|open| {
+            open.life.delivery.is_none() && open.contract.htlcs.is_empty() && spend != Spend::Other
+        });
         if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
             spent.kind = spend.into();
             if spend == Spend::Mutual {
                 spent.settled = ours.unwrap_or(Sat::ZERO);
-                *closed = true;
             }
+            *closed |= nothing_left || spend == Spend::Mutual;
             self.save_record();
         }
         self.close_news(CloseUpdate::Confirmed(txid));
@@ -114,12 +119,13 @@ impl Driver {
         if spent.limbo == Sat::ZERO || !mature || self.swept {
             return;
         }
-        self.swept = true;
         let script: Result<ScriptBuf, String> = self.fresh_script();
         match script {
             Ok(script) => {
                 let feerate = self.services().registry.sweep_feerate();
-                self.tell(Input::Command(Command::Deliver { script, feerate }));
+                let deliver = Command::Deliver { script, feerate };
+                // Refused, it is tried again at the next block.
+                self.swept = self.channel.handle(Input::Command(deliver)).is_ok();
             }
             Err(why) => tracing::error!(channel = self.index, "no script to sweep to: {why}"),
         }

@@ -135,6 +135,8 @@ impl Driver {
 
     /// Runs until the daemon stops or the channel is over.
     pub async fn run(mut self) {
+        // Read back, it knows no height, and what expires is measured by it.
+        self.tell(Input::Block(self.height));
         let mut flow = self.drain().await;
         while let Flow::Goes = flow {
             tokio::select! {
@@ -234,7 +236,13 @@ impl Driver {
             let mut events = Vec::new();
             loop {
                 match self.channel.poll() {
-                    Output::Persist(unit) => self.persist(unit).await,
+                    Output::Persist(unit) => {
+                        if let Err(error) = self.persist(unit).await {
+                            // Not written, so not said either: it comes again after a restart.
+                            tracing::error!(channel = self.index, "channel stops: {error}");
+                            return Flow::Ends;
+                        }
+                    }
                     Output::Send(message) => self.send(WireMessage::Channel(message)).await,
                     Output::Broadcast(tx) => self.broadcast(*tx),
                     Output::Watch { outpoint, .. } => self.watch(outpoint),
@@ -273,7 +281,7 @@ impl Driver {
         self.services.registry.set_usable(self.index, usable);
     }
 
-    async fn persist(&mut self, unit: Persist) {
+    async fn persist(&mut self, unit: Persist) -> Result<(), StoreError> {
         let Persist { id, changes, resolved } = unit;
         let mut rows = std::mem::take(&mut self.with_next);
         put_changes(self.index, &changes, &mut rows);
@@ -283,7 +291,7 @@ impl Driver {
                 record.totals.sent = record.totals.sent.saturating_add(over.amount);
                 self.record_changed = true;
             }
-            actions.extend(self.services.hub.resolved(over, &mut rows));
+            actions.extend(self.services.hub.resolved(over, &mut rows)?);
         }
         if self.record.is_none() {
             self.make_record();
@@ -299,6 +307,7 @@ impl Driver {
             let _ = on_durable.send(result.map(|()| id));
         };
         self.services.store.enqueue(rows, report).await;
+        Ok(())
     }
 
     fn make_record(&mut self) {
@@ -376,7 +385,7 @@ impl Driver {
                 Event::Opened { channel_id, outpoint } => {
                     self.opened(channel_id, outpoint, &mut unit);
                 }
-                Event::Ready => self.open_news(|outpoint| OpenUpdate::Open(outpoint)),
+                Event::Ready => self.open_news(OpenUpdate::Open),
                 Event::Usable => {}
                 Event::AnnouncementSignatures(theirs) => self.announcer.theirs(*theirs),
                 Event::Closing(txid) => self.close_news(CloseUpdate::Pending(txid)),

@@ -36,7 +36,7 @@ use lightning::ln::types::ChannelId;
 use tokio::sync::oneshot;
 
 use crate::peer::PeerLink;
-use crate::store::Unit;
+use crate::store::{StoreError, Unit};
 
 /// Something for one channel's task.
 pub enum ToChannel {
@@ -140,7 +140,10 @@ pub trait Hub: Send + Sync + 'static {
     /// An HTLC of ours was fulfilled.
     fn fulfilled(&self, preimage: Preimage, memo: &[u8], unit: &mut Unit) -> Vec<Action>;
     /// An HTLC of ours is over for good.
-    fn resolved(&self, over: &Resolved, unit: &mut Unit) -> Vec<Action>;
+    ///
+    /// # Errors
+    /// [`StoreError`]: then the unit must not be written, or nobody would hear of it again.
+    fn resolved(&self, over: &Resolved, unit: &mut Unit) -> Result<Vec<Action>, StoreError>;
     /// A channel was read back at start: an HTLC of ours with this memo is still under way.
     fn restored(&self, memo: &[u8]);
 }

@@ -37,7 +37,7 @@ pub fn reserve(capacity: Sat) -> Sat {
 
 /// More money, more confirmations: 3 for a small channel, 6 for the largest, as lnd scales it.
 pub fn confirmations(limits: &Limits, capacity: Sat) -> u32 {
-    let scaled = capacity.sat().saturating_mul(6) / MAX_FUNDING.sat();
+    let scaled = capacity.sat().saturating_mul(6).checked_div(MAX_FUNDING.sat()).unwrap_or(6);
     limits.confirmations.unwrap_or(u32::try_from(scaled).unwrap_or(6).clamp(3, 6))
 }
 
