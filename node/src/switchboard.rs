@@ -190,6 +190,13 @@ impl Switchboard {
             let why = "too many payments are under way: try again later";
             return Err(StoreError::Failed(why.into()).into());
         }
+        if self.payments.is_under_way(&request.payment_hash) {
+            // What was paid says so itself.
+            let hash = &request.payment_hash;
+            let (found, _) = self.step(&mut Unit::new(), |desk| lifecycle::find(desk, hash));
+            let paid = found?.is_some_and(|payment| payment.status == Status::Succeeded);
+            return Err(if paid { PayError::AlreadyPaid } else { PayError::InTransition });
+        }
         let begin = |desk: &mut Desk<'_>| self.with_world(|w| switch::pay(desk, request, w));
         let actions = self.commit(begin).await?;
         let begun = actions.iter().find_map(|action| match action {

@@ -20,6 +20,12 @@ impl News {
         self.lock().len()
     }
 
+    /// Whether a payment with this hash is under way, or its end is not durable yet. Begun anew
+    /// before that, its rows could reach the disk before those of the one that failed.
+    pub fn is_under_way(&self, hash: &PaymentHash) -> bool {
+        self.lock().contains_key(hash)
+    }
+
     /// From now on news of `payment` go to whoever listens; who listened to it already, still does.
     pub fn follow(&self, payment: Payment) -> watch::Receiver<Payment> {
         let mut payments = self.lock();
@@ -116,10 +122,12 @@ mod tests {
         let second = news.follow(payment(2, Status::InFlight));
         news.tell(payment(1, Status::Failed));
         assert_eq!(second.borrow().status, Status::InFlight);
+        assert!(news.is_under_way(&PaymentHash([3; 32])));
         assert!(first.has_changed().is_err(), "nobody tells of the first any more");
         news.tell(payment(2, Status::Succeeded));
         assert_eq!(second.borrow().status, Status::Succeeded);
         assert_eq!(news.count(), 0, "what is over is not kept");
+        assert!(!news.is_under_way(&PaymentHash([3; 32])));
     }
 
     #[test]
