@@ -47,6 +47,20 @@ async fn killed_at_random_points_of_200_payments() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_dies_the_other_comes_back_to_it() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let (alice, bob, _) = cluster.pair(Sat::new(1_000_000)).await?;
+    for victim in [&bob, &alice, &bob] {
+        victim.killed();
+        victim.starts().await?;
+        alice.active_channel(bob.node_id()?).await?;
+        bob.active_channel(alice.node_id()?).await?;
+        alice.pays(&bob, Msat::new(5_000)).await?;
+    }
+    both_agree(&alice, &bob).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn payments_go_on_while_bitcoind_is_down_and_blocks_are_caught_up() -> Result<()> {
     let cluster = Cluster::start()?;
     let (alice, bob, channel) = cluster.pair(Sat::new(1_000_000)).await?;

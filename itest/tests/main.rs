@@ -10,6 +10,7 @@ mod at_once;
 mod bitcoind;
 mod killed;
 mod ldk_alone;
+mod ldk_peer;
 mod python_client;
 mod refusals;
 mod tidy;
