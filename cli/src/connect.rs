@@ -5,24 +5,15 @@ use crate::error::CliError;
 use crate::macaroon::add_caveat;
 use fulmen_proto::lnrpc::lightning_client::LightningClient;
 use fulmen_proto::routerrpc::router_client::RouterClient;
+use fulmen_proto::tls::{self, TlsError};
 use std::error::Error;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use time::format_description::well_known::Rfc3339;
 use time::OffsetDateTime;
-use tokio_rustls::rustls::client::danger::{
-    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-};
-use tokio_rustls::rustls::crypto::{
-    ring, verify_tls12_signature, verify_tls13_signature, WebPkiSupportedAlgorithms,
-};
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{self, CertificateError, DigitallySignedStruct, SignatureScheme};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::{interceptor::InterceptedService, Interceptor};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 /// As large as the answers that the daemon may send: 200 MiB.
@@ -67,11 +58,13 @@ pub async fn connect(global: &Global) -> Result<Node, CliError> {
             "cannot reach fulmend at {server}: {cause}. Is it running, with {certificate}?"
         ))
     };
-    let verifier = Arc::new(OneCertificate::read(&certificate)?);
-    let tls = ClientTlsConfig::new().domain_name("localhost");
-    let endpoint = Endpoint::from_shared(format!("https://{server}"))
-        .and_then(|endpoint| endpoint.tls_config_with_verifier(tls, verifier))
-        .map_err(unreachable)?;
+    let pem = read(&certificate, "certificate")?;
+    let endpoint = tls::endpoint(&server, &pem).map_err(|wrong| match wrong {
+        TlsError::NoCertificate => {
+            CliError::text(format!("{} holds no certificate in PEM", certificate.display()))
+        }
+        TlsError::Address(wrong) => unreachable(wrong),
+    })?;
     let wire = InterceptedService::new(endpoint.connect().await.map_err(unreachable)?, credentials);
     Ok(Node {
         lightning: Lightning::new(wire.clone()).max_decoding_message_size(LARGEST_ANSWER),
@@ -146,66 +139,6 @@ impl Interceptor for Credentials {
             request.metadata_mut().insert("macaroon", narrowed.ok_or_else(wrong)?);
         }
         Ok(request)
-    }
-}
-
-/// Trusts the certificates of one file and nothing else.
-///
-/// fulmend's certificate signs itself and is marked as an authority, which the usual check refuses
-/// at a server's end. It is compared byte for byte instead; whoever holds its key is our daemon, so
-/// names and dates need no look.
-#[derive(Debug)]
-struct OneCertificate {
-    trusted: Vec<CertificateDer<'static>>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl OneCertificate {
-    fn read(path: &Path) -> Result<Self, CliError> {
-        let pem = read(path, "certificate")?;
-        let wrong = || CliError::text(format!("{} holds no certificate in PEM", path.display()));
-        let trusted: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        let trusted = trusted.ok().filter(|t| !t.is_empty()).ok_or_else(wrong)?;
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        Ok(Self { trusted, algorithms })
-    }
-}
-
-impl ServerCertVerifier for OneCertificate {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.trusted.iter().any(|trusted| trusted == end_entity) {
-            return Ok(ServerCertVerified::assertion());
-        }
-        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }
 
