@@ -22,6 +22,16 @@ pub fn fulmend() -> Result<PathBuf> {
     program("FULMEND_EXE", &workspace, &places::target(), &package)
 }
 
+/// Its command line: FULMEN_CLI_EXE, or what cargo builds of this tree.
+///
+/// # Errors
+/// When it does not compile.
+pub fn fulmen_cli() -> Result<PathBuf> {
+    let workspace = places::workspace();
+    let package = ["--package", "fulmen-cli", "--bin", "fulmen-cli"];
+    program("FULMEN_CLI_EXE", &workspace, &places::target(), &package)
+}
+
 /// The LDK node of `itest/peers/ldk`: FULMEN_LDK_EXE, or built into `target/ldk-peer`.
 ///
 /// # Errors

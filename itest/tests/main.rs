@@ -8,6 +8,7 @@
 
 mod at_once;
 mod bitcoind;
+mod command_line;
 mod killed;
 mod ldk_alone;
 mod ldk_peer;
