@@ -22,6 +22,7 @@ use crate::switch::{self, Circuit};
 use bitcoin::secp256k1::rand::{rngs::OsRng, RngCore};
 use bitcoin::secp256k1::{PublicKey, SecretKey};
 use bitcoin::Network;
+use fulmen_channel::amount::Msat;
 use fulmen_channel::contract::commitments::Offer;
 use fulmen_channel::error::Refused;
 use fulmen_channel::output::{Received, Resolved};
@@ -299,7 +300,7 @@ impl Switchboard {
             handle.tell(ToChannel::Offer(Box::new(offer.clone()), reply)).await;
             match outcome.await {
                 Ok(Ok(_)) => return,
-                Ok(Err(refused)) if is_full(&refused) => {
+                Ok(Err(refused)) if is_full(&refused, offer.amount) => {
                     let left = Duration::from_nanos(deadline_ns.saturating_sub(now_ns()));
                     if tokio::time::timeout(left, room).await.is_err() {
                         break refused.to_string();
@@ -334,15 +335,16 @@ impl Switchboard {
     }
 }
 
-/// The channel has no room now, and will have some when something is resolved.
-fn is_full(refused: &Refused) -> bool {
-    matches!(
-        refused,
-        Refused::TooManyHtlcs { .. }
-            | Refused::TooMuchInFlight { .. }
-            | Refused::FunderCannotPay
-            | Refused::DustExposure { .. }
-    )
+/// The channel has no room for `amount` now, and will have some when something is resolved. What is
+/// above a limit by itself never fits.
+fn is_full(refused: &Refused, amount: Msat) -> bool {
+    match refused {
+        Refused::TooMuchInFlight { limit, .. } | Refused::DustExposure { limit, .. } => {
+            amount <= *limit
+        }
+        Refused::TooManyHtlcs { .. } | Refused::FunderCannotPay => true,
+        _ => false,
+    }
 }
 
 /// Nanoseconds since 1970.
@@ -390,6 +392,26 @@ impl Hub for BoardHub {
         match switch::attempt_of(memo) {
             Ok(attempt) => drop(lock(&self.0.live).insert(attempt)),
             Err(error) => tracing::error!("an HTLC of ours: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_never_fit_is_not_waited_for() {
+        let limit = Msat::new(1_000);
+        let over = |in_flight| Refused::TooMuchInFlight { in_flight: Msat::new(in_flight), limit };
+        let rows = [
+            (over(1_500), 600, true),
+            (over(1_500), 1_500, false),
+            (Refused::TooManyHtlcs { limit: 30 }, 1, true),
+            (Refused::ZeroAmount, 0, false),
+        ];
+        for (refused, amount, waits) in rows {
+            assert_eq!(is_full(&refused, Msat::new(amount)), waits, "{refused}");
         }
     }
 }
