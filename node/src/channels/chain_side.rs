@@ -1,7 +1,7 @@
 //! The chain's side of a channel's task: how deep F is, who spent it, our own balance coming back.
 
 use super::driver::Driver;
-use super::record::{ChannelRecord, SpendKind, SpentRecord};
+use super::record::{short_channel_id, ChannelRecord, SpendKind, SpentRecord};
 use super::CloseUpdate;
 use crate::store::Unit;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
@@ -51,8 +51,7 @@ impl Driver {
     /// Tells the contract how deep F is.
     pub(super) fn depth(&mut self, block: Height, tx_index: u32) {
         let Some(open) = self.channel.funded() else { return };
-        let vout = u64::from(open.contract.funding.outpoint.vout);
-        let scid = u64::from(block.number()) << 40 | u64::from(tx_index) << 16 | vout;
+        let scid = short_channel_id(block, tx_index, open.contract.funding.outpoint);
         let past = self.height.number().checked_sub(block.number());
         let confirmations = past.map_or(0, |past| past.saturating_add(1));
         self.tell(Input::FundingDepth { confirmations, short_channel_id: scid });

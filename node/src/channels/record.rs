@@ -1,6 +1,7 @@
 //! What the daemon keeps of a channel beside the contract's own rows.
 
 use super::Totals;
+use crate::desk::{decode, encode, Record};
 use crate::store::{KeyRange, Store, StoreError, Table, Unit};
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, Txid};
@@ -75,7 +76,10 @@ impl From<Spend> for SpendKind {
 }
 
 const NEXT_INDEX: &[u8] = b"next_channel_index";
-const FORMAT: u8 = 1;
+
+impl Record for ChannelRecord {
+    const TABLE: Table = Table::Channel;
+}
 
 impl ChannelRecord {
     /// Closed so deep that it is not watched any more (rules 3.7).
@@ -96,9 +100,7 @@ impl ChannelRecord {
 
     /// Writes the record.
     pub fn put(&self, unit: &mut Unit) {
-        let mut value = vec![FORMAT];
-        value.extend(postcard::to_stdvec(self).unwrap_or_default());
-        unit.put(Table::Channel, self.index.to_be_bytes(), value);
+        unit.put(Self::TABLE, self.index.to_be_bytes(), encode(self));
     }
 
     /// All channels ever, in the order of their opening.
@@ -106,17 +108,19 @@ impl ChannelRecord {
     /// # Errors
     /// [`StoreError`] when a row cannot be read: damaged, or of a later version.
     pub fn load_all(store: &Store) -> Result<Vec<ChannelRecord>, StoreError> {
-        let rows = store.scan(Table::Channel, &KeyRange::all(), usize::MAX, false)?;
-        let read = |(key, value): (Vec<u8>, Vec<u8>)| match value.split_first() {
-            Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|e| bad(&key, &e)),
-            _ => Err(bad(&key, &"unknown format")),
-        };
-        rows.into_iter().map(read).collect()
+        let rows = store.scan(Self::TABLE, &KeyRange::all(), usize::MAX, false)?;
+        rows.iter().map(|(_, value)| decode(value)).collect()
+    }
+
+    /// Where F is in the chain (BOLT 7), once it is in a block.
+    pub fn short_channel_id(&self) -> Option<u64> {
+        self.funding_block.map(|(height, index)| short_channel_id(height, index, self.outpoint))
     }
 }
 
-fn bad(key: &[u8], why: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Failed(format!("channel row {key:?} cannot be read: {why}"))
+/// Block, index and output as one number (BOLT 7).
+pub fn short_channel_id(block: Height, tx_index: u32, outpoint: OutPoint) -> u64 {
+    u64::from(block.number()) << 40 | u64::from(tx_index) << 16 | u64::from(outpoint.vout)
 }
 
 /// Writes the contract's rows of channel `index`.

@@ -41,12 +41,9 @@ fn summary(node: &Node, record: &ChannelRecord) -> Option<lnrpc::ChannelCloseSum
     };
     let initiator =
         if record.initiator { lnrpc::Initiator::Local } else { lnrpc::Initiator::Remote };
-    let scid = record.funding_block.map(|(height, index)| {
-        u64::from(height.number()) << 40 | u64::from(index) << 16 | u64::from(record.outpoint.vout)
-    });
     Some(lnrpc::ChannelCloseSummary {
         channel_point: channel_point(record.outpoint),
-        chan_id: scid.unwrap_or(0),
+        chan_id: record.short_channel_id().unwrap_or(0),
         chain_hash: bitcoin::constants::genesis_block(node.config.network).block_hash().to_string(),
         closing_tx_hash: spent.txid.to_string(),
         remote_pubkey: record.peer.to_string(),

@@ -19,7 +19,6 @@ pub async fn lookup_invoice(
 ) -> Result<lnrpc::Invoice, Status> {
     let bytes = match request.r_hash.is_empty() {
         false => request.r_hash,
-        #[allow(deprecated)] // clients still use it
         true => hex::decode(&request.r_hash_str).map_err(failed)?,
     };
     let length = bytes.len();
@@ -64,7 +63,6 @@ pub async fn list_invoices(
 }
 
 /// An invoice as the API shows it.
-#[allow(deprecated)] // older clients read the old fields
 pub(super) async fn to_rpc(node: &Node, invoice: &Invoice) -> lnrpc::Invoice {
     let state = match invoice.state {
         InvoiceState::Open => lnrpc::invoice::InvoiceState::Open,

@@ -23,7 +23,6 @@ fn signed(number: u64) -> i64 {
 }
 
 /// A payment.
-#[allow(deprecated)] // older clients read the old fields
 pub(super) fn to_rpc(payment: &Payment, capacities: &BTreeMap<[u8; 32], Sat>) -> lnrpc::Payment {
     let (fee, value) = (payment.fee(), payment.terms.amount);
     let status = match payment.status {
@@ -74,7 +73,6 @@ fn htlc(
 }
 
 /// A route.
-#[allow(deprecated)] // older clients read the old fields
 pub(super) fn route(
     route: &Route,
     terms: &Terms,

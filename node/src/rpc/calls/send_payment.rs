@@ -50,7 +50,6 @@ pub async fn send_payment_v2(
         .map_err(|_| failed("timeout_seconds must not be negative"))?;
     let cltv_limit =
         u32::try_from(request.cltv_limit).map_err(|_| failed("cltv_limit must not be negative"))?;
-    #[allow(deprecated)] // clients still use it
     let outgoing = chosen(request.outgoing_chan_ids, request.outgoing_chan_id);
     let asked = Asked {
         payment_request: request.payment_request,
@@ -122,7 +121,6 @@ fn refuse_unbuilt(asked: &[(&str, bool)]) -> Result<(), RpcStatus> {
 fn asked_sync(request: lnrpc::SendRequest) -> Result<Asked, RpcStatus> {
     use lnrpc::fee_limit::Limit;
     refuse_unbuilt(&[("last_hop_pubkey", !request.last_hop_pubkey.is_empty())])?;
-    #[allow(deprecated)] // clients still use it
     let (dest_text, hash_text) = (&request.dest_string, &request.payment_hash_string);
     let bytes = |bytes: &[u8], text: &str| match bytes.is_empty() {
         false => Ok(bytes.to_vec()),
