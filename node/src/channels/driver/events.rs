@@ -1,0 +1,164 @@
+//! The contract's news: to the switch, to the wallet, to whoever waits for an opening or a close.
+
+use super::{Driver, Flow};
+use crate::channels::{Action, CloseUpdate, OpenUpdate};
+use crate::store::{StoreError, Unit};
+use bitcoin::OutPoint;
+use fulmen_channel::contract::htlc::Removal;
+use fulmen_channel::input::{Command, FundingRequest, Input};
+use fulmen_channel::output::Event;
+use lightning::ln::types::ChannelId;
+
+impl Driver {
+    pub(super) async fn take_events(&mut self, events: Vec<Event>) -> Flow {
+        let mut unit = Unit::new();
+        let mut actions = Vec::new();
+        let mut flow = Flow::Goes;
+        for event in events {
+            let id = self.channel.channel_id();
+            match event {
+                Event::Received(htlc) => {
+                    actions.extend(self.services.hub.received(id, &htlc, &mut unit));
+                }
+                Event::Fulfilled { preimage, memo, .. } => {
+                    actions.extend(self.services.hub.fulfilled(preimage, &memo, &mut unit));
+                }
+                Event::FundingNeeded(request) => self.fund(request, &mut unit),
+                Event::Opened { channel_id, outpoint } => {
+                    self.opened(channel_id, outpoint, &mut unit);
+                }
+                Event::Ready => self.open_news(OpenUpdate::Open),
+                Event::Usable => {}
+                Event::AnnouncementSignatures(theirs) => self.announcer.theirs(*theirs),
+                Event::Closing(txid) => self.close_news(CloseUpdate::Pending(txid)),
+                Event::Failed(why) => self.failed(why),
+                Event::Spent { spend, txid } => self.spent(spend, txid),
+                Event::Delivery { outpoint, value, confirmations } => {
+                    self.delivery(outpoint, value, confirmations, &mut unit);
+                }
+                Event::Abandoned(why) => {
+                    self.abandoned(why, &mut unit);
+                    flow = Flow::Ends;
+                }
+            }
+        }
+        self.carry_out(unit, actions).await;
+        flow
+    }
+
+    /// Writes what the switch wants durable and does what it asks: removals at once, since the
+    /// store keeps the order; answers to clients when it is durable.
+    async fn carry_out(&mut self, unit: Unit, actions: Vec<Action>) {
+        let (after, now): (Vec<_>, Vec<_>) =
+            actions.into_iter().partition(|action| matches!(action, Action::After(_)));
+        if !unit.is_empty() {
+            let done = move |result: Result<(), StoreError>| {
+                if result.is_ok() {
+                    run_all(after);
+                }
+            };
+            self.services.store.enqueue(unit, done).await;
+        } else {
+            run_all(after);
+        }
+        self.act(now).await;
+    }
+
+    pub(super) async fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Remove { channel, id, removal } if channel == self.channel.channel_id() => {
+                    self.note_received(id, &removal);
+                    self.tell(Input::Command(Command::Remove { id, removal }));
+                }
+                Action::Remove { channel, id, removal } => {
+                    let command = Command::Remove { id, removal };
+                    self.services.registry.command(channel, command).await;
+                }
+                Action::After(run) => run(),
+            }
+        }
+    }
+
+    fn note_received(&mut self, id: u64, removal: &Removal) {
+        let Some(open) = self.channel.funded() else { return };
+        let htlc = open.contract.htlcs.get(&(fulmen_channel::params::Side::Remote, id));
+        let amount = htlc.filter(|htlc| htlc.removal.is_none()).map(|htlc| htlc.amount);
+        if let (Removal::Fulfilled(_), Some(record), Some(amount)) =
+            (removal, &mut self.record, amount)
+        {
+            record.totals.received = record.totals.received.saturating_add(amount);
+            self.record_changed = true;
+        }
+    }
+
+    /// Builds F with the wallet. Its reservation is durable with the channel itself, or freed.
+    fn fund(&mut self, request: FundingRequest, unit: &mut Unit) {
+        let Some(opening) = &mut self.opening else { return };
+        let FundingRequest { script, amount } = request;
+        let funded = self.services.funds.fund(script, amount, opening.feerate, unit);
+        let outcome = match funded {
+            Ok(tx) => {
+                opening.built = Some(tx.clone());
+                let fund = Command::Fund(Box::new(tx));
+                self.channel.handle(Input::Command(fund)).map_err(|refused| refused.to_string())
+            }
+            Err(why) => Err(why),
+        };
+        if let Err(why) = outcome {
+            self.tell(Input::Command(Command::Abandon(why)));
+        }
+        // From here on the peer may name the channel by its final id.
+        self.services.registry.opened(self.index, self.channel.channel_id());
+    }
+
+    fn opened(&mut self, channel_id: ChannelId, outpoint: OutPoint, unit: &mut Unit) {
+        if let Some(tx) = self.opening.as_ref().and_then(|opening| opening.built.as_ref()) {
+            self.services.funds.published(tx, unit);
+        }
+        self.services.registry.opened(self.index, channel_id);
+        tracing::info!(channel = self.index, "channel {outpoint} with {} is signed", self.peer);
+        if let Err(error) = self.services.stay_connected(&self.peer) {
+            tracing::warn!("the address of {} cannot be read: {error}", self.peer);
+        }
+        self.open_news(OpenUpdate::Pending);
+    }
+
+    fn open_news(&mut self, news: impl Fn(OutPoint) -> OpenUpdate) {
+        let outpoint = self.channel.funded().map(|open| open.contract.funding.outpoint);
+        if let (Some(opening), Some(outpoint)) = (&self.opening, outpoint) {
+            let _ = opening.news.send(news(outpoint));
+        }
+    }
+
+    fn abandoned(&mut self, why: String, unit: &mut Unit) {
+        tracing::info!(peer = %self.peer, "opening a channel came to nothing: {why}");
+        if let Some(opening) = self.opening.take() {
+            if let Some(tx) = &opening.built {
+                self.services.funds.release(tx, unit);
+            }
+            let _ = opening.news.send(OpenUpdate::Failed(why));
+        }
+    }
+
+    fn failed(&mut self, why: String) {
+        tracing::warn!(channel = self.index, "channel failed: {why}");
+        if let Some(txid) = self.snapshot().funded.and_then(|funded| funded.closing_txid) {
+            self.close_news(CloseUpdate::Pending(txid));
+        } else {
+            self.close_news(CloseUpdate::Failed(why));
+        }
+    }
+
+    pub(in crate::channels) fn close_news(&mut self, news: CloseUpdate) {
+        self.close_watchers.retain(|watcher| watcher.send(news.clone()).is_ok());
+    }
+}
+
+fn run_all(actions: Vec<Action>) {
+    for action in actions {
+        if let Action::After(run) = action {
+            run();
+        }
+    }
+}

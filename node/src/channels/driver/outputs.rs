@@ -1,0 +1,133 @@
+//! What the contract puts out, moved: rows to the store, messages to the peer, transactions to the
+//! chain.
+
+use super::Driver;
+use crate::channels::record::{put_changes, ChannelRecord};
+use crate::channels::Totals;
+use crate::payments::Usable;
+use crate::peer::wire::WireMessage;
+use crate::store::StoreError;
+use bitcoin::{OutPoint, Transaction};
+use fulmen_channel::contract::htlc::Removal;
+use fulmen_channel::output::Persist;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a channel waits for room in a peer's queue. A channel that waits sees no block, and
+/// holds up those that have news for it.
+const SEND_WITHIN: Duration = Duration::from_secs(10);
+
+impl Driver {
+    /// Keeps the list of channels that payments may leave by true.
+    pub(super) fn publish_usable(&self) {
+        let open = self.channel.funded().filter(|open| open.is_usable());
+        let usable = open.and_then(|open| {
+            Some(Usable {
+                channel: open.channel_id().0,
+                short_channel_id: open.life.short_channel_id?,
+                peer: self.peer,
+                spendable: open.contract.spendable(),
+                minimum: open.contract.params.remote.htlc_minimum,
+            })
+        });
+        self.services.registry.set_usable(self.index, usable);
+    }
+
+    pub(super) async fn persist(&mut self, unit: Persist) -> Result<(), StoreError> {
+        let Persist { id, changes, resolved } = unit;
+        let mut rows = std::mem::take(&mut self.with_next);
+        put_changes(self.index, &changes, &mut rows);
+        let mut actions = Vec::new();
+        for over in &resolved {
+            if let (Removal::Fulfilled(_), Some(record)) = (&over.removal, &mut self.record) {
+                record.totals.sent = record.totals.sent.saturating_add(over.amount);
+                self.record_changed = true;
+            }
+            actions.extend(self.services.hub.resolved(over, &mut rows)?);
+        }
+        if self.record.is_none() {
+            self.make_record();
+        }
+        if let Some(record) = self.record.as_ref().filter(|_| self.record_changed) {
+            record.put(&mut rows);
+            self.record_changed = false;
+        }
+        self.deferred.push_back((id, actions));
+        let on_durable = self.on_durable.clone();
+        let report = move |result: Result<(), StoreError>| {
+            // The task may have ended meanwhile.
+            let _ = on_durable.send(result.map(|()| id));
+        };
+        self.services.store.enqueue(rows, report).await;
+        Ok(())
+    }
+
+    fn make_record(&mut self) {
+        let Some(open) = self.channel.funded() else { return };
+        self.record = Some(ChannelRecord {
+            index: self.index,
+            peer: self.peer,
+            outpoint: open.contract.funding.outpoint,
+            capacity: open.contract.funding.capacity,
+            initiator: self.opening.is_some(),
+            opened_at: crate::clock::unix_time(),
+            opened_height: self.height,
+            funding_block: None,
+            spent: None,
+            totals: Totals::default(),
+            closed: false,
+        });
+        self.record_changed = true;
+        let (id, capacity) = (open.channel_id(), open.contract.funding.capacity);
+        self.services.registry.set_capacity(id, capacity);
+    }
+
+    pub(in crate::channels) async fn send(&mut self, message: WireMessage) {
+        let Some(link) = &self.link else { return };
+        // A peer that went away meanwhile gets it again after channel_reestablish.
+        if timeout(SEND_WITHIN, link.send(message)).await.is_err() {
+            tracing::warn!(channel = self.index, "the peer does not read: disconnecting");
+            self.link = None;
+            self.services.peers.disconnect(self.peer);
+        }
+    }
+
+    pub(super) fn broadcast(&self, tx: Transaction) {
+        let (chain, index) = (self.services.chain.clone(), self.index);
+        tokio::spawn(async move {
+            let txid = tx.compute_txid();
+            match chain.broadcast(tx).await {
+                Ok(()) => tracing::info!(channel = index, "published {txid}"),
+                Err(error) => tracing::warn!(channel = index, "publishing {txid}: {error}"),
+            }
+        });
+    }
+
+    pub(super) fn watch(&mut self, outpoint: OutPoint) {
+        let (since, known) = match &self.record {
+            Some(record) => {
+                let spent = record.spent.map(|spent| spent.height);
+                let near = self.height.minus(144).max(record.opened_height);
+                (spent.unwrap_or(near).min(near), record.funding_block)
+            }
+            None => (self.height, None),
+        };
+        self.services.registry.watch(self.index, outpoint);
+        self.services.chain.watch_tx(outpoint.txid, known.map_or(since, |(height, _)| height));
+        self.services.chain.watch_spend(outpoint, since);
+        if let Some((height, tx_index)) = known {
+            self.depth(height, tx_index);
+        }
+    }
+
+    pub(super) async fn flush(&mut self) {
+        let unit = match std::mem::take(&mut self.flush) {
+            true => std::mem::take(&mut self.with_next),
+            false => return,
+        };
+        if !unit.is_empty() {
+            // A disk that fails stops the daemon: nobody needs to hear of it here.
+            self.services.store.enqueue(unit, |_| {}).await;
+        }
+    }
+}
