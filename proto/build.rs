@@ -5,7 +5,14 @@ use std::{env, error::Error, fs, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=lnrpc");
-    let files = protox::compile(["lnrpc/lightning.proto", "lnrpc/routerrpc/router.proto"], ["."])?;
+    let services = [
+        "lnrpc/lightning.proto",
+        "lnrpc/routerrpc/router.proto",
+        "lnrpc/stateservice.proto",
+        "lnrpc/verrpc/verrpc.proto",
+        "lnrpc/walletunlocker.proto",
+    ];
+    let files = protox::compile(services, ["."])?;
     let out = env::var("OUT_DIR")?;
     fs::write(Path::new(&out).join("descriptors.bin"), files.encode_to_vec())?;
     let mut config = tonic_prost_build::Config::new();

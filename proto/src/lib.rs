@@ -3,7 +3,7 @@
 pub mod json;
 pub mod tls;
 
-/// Messages and service of `lnrpc`: the node's main interface.
+/// Messages and service of `lnrpc`: the node's main interface; also the wallet unlocker and state.
 #[allow(missing_docs, clippy::all)] // generated
 pub mod lnrpc {
     tonic::include_proto!("lnrpc");
@@ -13,4 +13,10 @@ pub mod lnrpc {
 #[allow(missing_docs, clippy::all)] // generated
 pub mod routerrpc {
     tonic::include_proto!("routerrpc");
+}
+
+/// Messages and service of `verrpc`: which program answers.
+#[allow(missing_docs, clippy::all)] // generated
+pub mod verrpc {
+    tonic::include_proto!("verrpc");
 }

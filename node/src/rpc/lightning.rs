@@ -28,6 +28,13 @@ impl lnrpc::lightning_server::Lightning for Lightning {
         get_info::get_info(&self.node).await.map(Response::new)
     }
 
+    async fn get_recovery_info(
+        &self,
+        _: Request<lnrpc::GetRecoveryInfoRequest>,
+    ) -> Answer<lnrpc::GetRecoveryInfoResponse> {
+        Err(Status::unknown("GetRecoveryInfo is not built into fulmen yet"))
+    }
+
     async fn stop_daemon(&self, _: Request<lnrpc::StopRequest>) -> Answer<lnrpc::StopResponse> {
         self.node.stop.send_replace(true);
         let status = "shutdown initiated, check logs for progress".into();
