@@ -2,8 +2,8 @@
 
 use super::calls::{
     add_invoice, channel_balance, close_channel, closed_channels, connect_peer, decode_pay_req,
-    get_info, invoices, list_channels, list_payments, list_peers, open_channel, pending_channels,
-    send_payment, wallet,
+    failed, get_info, invoices, list_channels, list_payments, list_peers, open_channel,
+    pending_channels, send_payment, wallet,
 };
 use super::{answers, Answers};
 use crate::node::Node;
@@ -23,6 +23,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl lnrpc::lightning_server::Lightning for Lightning {
     type OpenChannelStream = Answers<lnrpc::OpenStatusUpdate>;
     type CloseChannelStream = Answers<lnrpc::CloseStatusUpdate>;
+    type SubscribeTransactionsStream = Answers<lnrpc::Transaction>;
 
     async fn get_info(&self, _: Request<lnrpc::GetInfoRequest>) -> Answer<lnrpc::GetInfoResponse> {
         get_info::get_info(&self.node).await.map(Response::new)
@@ -74,6 +75,48 @@ impl lnrpc::lightning_server::Lightning for Lightning {
         request: Request<lnrpc::WalletBalanceRequest>,
     ) -> Answer<lnrpc::WalletBalanceResponse> {
         wallet::wallet_balance(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn send_coins(
+        &self,
+        _: Request<lnrpc::SendCoinsRequest>,
+    ) -> Answer<lnrpc::SendCoinsResponse> {
+        Err(failed("not built into fulmen yet"))
+    }
+
+    async fn send_many(
+        &self,
+        _: Request<lnrpc::SendManyRequest>,
+    ) -> Answer<lnrpc::SendManyResponse> {
+        Err(failed("not built into fulmen yet"))
+    }
+
+    async fn estimate_fee(
+        &self,
+        _: Request<lnrpc::EstimateFeeRequest>,
+    ) -> Answer<lnrpc::EstimateFeeResponse> {
+        Err(failed("not built into fulmen yet"))
+    }
+
+    async fn get_transactions(
+        &self,
+        _: Request<lnrpc::GetTransactionsRequest>,
+    ) -> Answer<lnrpc::TransactionDetails> {
+        Err(failed("not built into fulmen yet"))
+    }
+
+    async fn subscribe_transactions(
+        &self,
+        _: Request<lnrpc::GetTransactionsRequest>,
+    ) -> Answer<Self::SubscribeTransactionsStream> {
+        Err(failed("not built into fulmen yet"))
+    }
+
+    async fn list_unspent(
+        &self,
+        _: Request<lnrpc::ListUnspentRequest>,
+    ) -> Answer<lnrpc::ListUnspentResponse> {
+        Err(failed("not built into fulmen yet"))
     }
 
     async fn channel_balance(
