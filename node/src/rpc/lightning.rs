@@ -22,6 +22,7 @@ type Answer<T> = Result<Response<T>, Status>;
 #[async_trait]
 impl lnrpc::lightning_server::Lightning for Lightning {
     type OpenChannelStream = Answers<lnrpc::OpenStatusUpdate>;
+    type SubscribeInvoicesStream = Answers<lnrpc::Invoice>;
     type CloseChannelStream = Answers<lnrpc::CloseStatusUpdate>;
     type SubscribeTransactionsStream = Answers<lnrpc::Transaction>;
 
@@ -204,5 +205,54 @@ impl lnrpc::lightning_server::Lightning for Lightning {
         request: Request<lnrpc::ListPaymentsRequest>,
     ) -> Answer<lnrpc::ListPaymentsResponse> {
         list_payments::list_payments(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn subscribe_invoices(
+        &self,
+        _: Request<lnrpc::InvoiceSubscription>,
+    ) -> Answer<Self::SubscribeInvoicesStream> {
+        Err(Status::unknown("SubscribeInvoices is not built into fulmen yet"))
+    }
+
+    async fn bake_macaroon(
+        &self,
+        _: Request<lnrpc::BakeMacaroonRequest>,
+    ) -> Answer<lnrpc::BakeMacaroonResponse> {
+        Err(Status::unknown("BakeMacaroon is not built into fulmen yet"))
+    }
+
+    async fn list_macaroon_i_ds(
+        &self,
+        _: Request<lnrpc::ListMacaroonIDsRequest>,
+    ) -> Answer<lnrpc::ListMacaroonIDsResponse> {
+        Err(Status::unknown("ListMacaroonIDs is not built into fulmen yet"))
+    }
+
+    async fn delete_macaroon_id(
+        &self,
+        _: Request<lnrpc::DeleteMacaroonIdRequest>,
+    ) -> Answer<lnrpc::DeleteMacaroonIdResponse> {
+        Err(Status::unknown("DeleteMacaroonID is not built into fulmen yet"))
+    }
+
+    async fn list_permissions(
+        &self,
+        _: Request<lnrpc::ListPermissionsRequest>,
+    ) -> Answer<lnrpc::ListPermissionsResponse> {
+        Err(Status::unknown("ListPermissions is not built into fulmen yet"))
+    }
+
+    async fn check_macaroon_permissions(
+        &self,
+        _: Request<lnrpc::CheckMacPermRequest>,
+    ) -> Answer<lnrpc::CheckMacPermResponse> {
+        Err(Status::unknown("CheckMacaroonPermissions is not built into fulmen yet"))
+    }
+
+    async fn debug_level(
+        &self,
+        _: Request<lnrpc::DebugLevelRequest>,
+    ) -> Answer<lnrpc::DebugLevelResponse> {
+        Err(Status::unknown("DebugLevel is not built into fulmen yet"))
     }
 }
