@@ -1,6 +1,8 @@
 //! The command line: global flags, commands, and Go's way of writing flags.
 
 use crate::commands::Command;
+use crate::print::Format;
+use crate::unbuilt;
 use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
@@ -49,6 +51,12 @@ pub struct Global {
     /// Address from which alone the macaroon that is sent may be used
     #[arg(long, value_name = "ADDRESS")]
     pub macaroonip: Option<IpAddr>,
+    /// An entry key:value for the metadata of each call; may be repeated
+    #[arg(long, value_name = "KEY:VALUE")]
+    pub metadata: Vec<String>,
+    /// How answers are written; may also stand after the command
+    #[arg(long, value_enum, default_value = "json", global = true)]
+    pub format: Format,
 }
 
 /// Reads a command line, its first word being the program's name.
@@ -60,19 +68,33 @@ where
     I: IntoIterator,
     I::Item: Into<OsString>,
 {
-    let command = Cli::command().mut_args(go_values);
-    let command = command.mut_subcommands(|c| c.mut_args(go_values));
-    let matches = command.try_get_matches_from(go_dashes(words.into_iter().map(Into::into)))?;
-    Cli::from_arg_matches(&matches)
+    let words = go_dashes(words.into_iter().map(Into::into));
+    let matches = definition().try_get_matches_from(words)?;
+    match unbuilt::asked(&matches) {
+        None => Cli::from_arg_matches(&matches),
+        Some(name) => {
+            Ok(Cli { global: Global::from_arg_matches(&matches)?, command: Command::Unbuilt(name) })
+        }
+    }
 }
 
-/// Go reads `-flag` as `--flag`. Single letters, negative numbers and all after `--` stay.
+/// The whole command line for clap: ours, Go's way with values, and what is not built yet.
+pub fn definition() -> clap::Command {
+    let command = unbuilt::with_flags(Cli::command()).mut_args(go_values);
+    let command = command.mut_subcommands(|c| c.mut_args(go_values));
+    unbuilt::with_commands(command)
+}
+
+/// Go reads `-flag` as `--flag`, and `--f` as `-f`. Negative numbers and all after `--` stay.
 fn go_dashes(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut flags = true;
     let mut one = |word: OsString| -> OsString {
         flags = flags && word != "--";
         let text = word.to_str().and_then(|w| w.strip_prefix('-')).unwrap_or("");
         let name = text.split('=').next().unwrap_or("");
+        if flags && name.len() == 2 && name.starts_with('-') {
+            return text.into();
+        }
         let long = name.len() > 1 && name.starts_with(|c: char| c.is_ascii_alphabetic());
         if flags && long {
             return format!("--{text}").into();

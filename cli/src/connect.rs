@@ -3,15 +3,19 @@
 use crate::args::Global;
 use crate::error::CliError;
 use crate::macaroon::add_caveat;
+use crate::print::Format;
 use fulmen_proto::lnrpc::lightning_client::LightningClient;
+use fulmen_proto::lnrpc::state_client::StateClient;
+use fulmen_proto::lnrpc::wallet_unlocker_client::WalletUnlockerClient;
 use fulmen_proto::routerrpc::router_client::RouterClient;
 use fulmen_proto::tls::{self, TlsError};
+use fulmen_proto::verrpc::versioner_client::VersionerClient;
 use std::error::Error;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use time::format_description::well_known::Rfc3339;
 use time::OffsetDateTime;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::{Ascii, AsciiMetadataKey, MetadataValue};
 use tonic::service::{interceptor::InterceptedService, Interceptor};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -34,6 +38,14 @@ pub struct Node {
     pub lightning: Lightning,
     /// Payments.
     pub router: Router,
+    /// Creates and opens the wallet.
+    pub unlocker: WalletUnlockerClient<Wire>,
+    /// How far the daemon has come.
+    pub state: StateClient<Wire>,
+    /// Which program it is.
+    pub versioner: VersionerClient<Wire>,
+    /// How answers are printed.
+    pub format: Format,
 }
 
 /// Connects as the global flags say.
@@ -41,7 +53,18 @@ pub struct Node {
 /// # Errors
 /// A file cannot be read, or nobody answers, or somebody with another certificate.
 pub async fn connect(global: &Global) -> Result<Node, CliError> {
-    let credentials = Credentials::read(global)?;
+    connect_with(global, Credentials::read(global)?).await
+}
+
+/// Connects without a macaroon: before there is a wallet, there is none.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_bare(global: &Global) -> Result<Node, CliError> {
+    connect_with(global, Credentials::none(global)?).await
+}
+
+async fn connect_with(global: &Global, credentials: Credentials) -> Result<Node, CliError> {
     let directory = home(&global.fulmendir);
     let certificate = match &global.tlscertpath {
         Some(path) => home(path),
@@ -51,14 +74,8 @@ pub async fn connect(global: &Global) -> Result<Node, CliError> {
         Some((_, port)) if port.parse::<u16>().is_ok() => global.rpcserver.clone(),
         _ => format!("{}:{DEFAULT_PORT}", global.rpcserver),
     };
-    let unreachable = |e: tonic::transport::Error| {
-        let cause = root(&e);
-        let certificate = certificate.display();
-        CliError::text(format!(
-            "cannot reach fulmend at {server}: {cause}. Is it running, with {certificate}?"
-        ))
-    };
-    let pem = read(&certificate, "certificate")?;
+    let pem = read(&certificate, "certificate", "Has fulmend run with this --fulmendir?")?;
+    let unreachable = |e: tonic::transport::Error| unreachable(&e, &server, &certificate);
     let endpoint = tls::endpoint(&server, &pem).map_err(|wrong| match wrong {
         TlsError::NoCertificate => {
             CliError::text(format!("{} holds no certificate in PEM", certificate.display()))
@@ -68,8 +85,28 @@ pub async fn connect(global: &Global) -> Result<Node, CliError> {
     let wire = InterceptedService::new(endpoint.connect().await.map_err(unreachable)?, credentials);
     Ok(Node {
         lightning: Lightning::new(wire.clone()).max_decoding_message_size(LARGEST_ANSWER),
-        router: Router::new(wire).max_decoding_message_size(LARGEST_ANSWER),
+        router: Router::new(wire.clone()).max_decoding_message_size(LARGEST_ANSWER),
+        unlocker: WalletUnlockerClient::new(wire.clone()),
+        state: StateClient::new(wire.clone()),
+        versioner: VersionerClient::new(wire),
+        format: global.format,
     })
+}
+
+/// Why no connection came about, and what to look at.
+fn unreachable(error: &tonic::transport::Error, server: &str, certificate: &Path) -> CliError {
+    let cause = root(error).to_string();
+    let hint = if cause.contains("UnknownIssuer") || cause.contains("BadSignature") {
+        format!("It shows another certificate than {}", certificate.display())
+    } else if cause.contains("NotValidForName") {
+        "Its certificate is not for this name: start it with --tlsextradomain or --tlsextraip"
+            .into()
+    } else if cause.contains("InvalidContentType") || cause.contains("InvalidMessage") {
+        "Whoever listens there does not speak TLS: is this the port of --rpclisten?".into()
+    } else {
+        "Is it running, and is this the address of its --rpclisten?".into()
+    };
+    CliError::text(format!("cannot reach fulmend at {server}: {cause}. {hint}"))
 }
 
 /// The innermost cause of an error.
@@ -81,28 +118,44 @@ fn root<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
 }
 
 /// `path` with a leading `~` replaced by the user's home directory.
-fn home(path: &str) -> PathBuf {
+pub fn home(path: &str) -> PathBuf {
     match (path.strip_prefix('~'), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => Path::new(&home).join(rest.trim_start_matches('/')),
         _ => PathBuf::from(path),
     }
 }
 
-fn read(path: &Path, what: &str) -> Result<Vec<u8>, CliError> {
-    let wrong = |e| CliError::text(format!("cannot read the {what} {}: {e}", path.display()));
-    std::fs::read(path).map_err(wrong)
+/// A file's bytes; `hint` is what to do if there is no such file.
+///
+/// # Errors
+/// The file cannot be read; `what` says which.
+pub fn read(path: &Path, what: &str, hint: &str) -> Result<Vec<u8>, CliError> {
+    std::fs::read(path).map_err(|e| {
+        let hint = match e.kind() {
+            std::io::ErrorKind::NotFound => format!(". {hint}"),
+            _ => String::new(),
+        };
+        CliError::text(format!("cannot read the {what} {}: {e}{hint}", path.display()))
+    })
 }
 
-/// The macaroon to show, narrowed anew for each call.
+/// The macaroon to show, narrowed anew for each call, and what else goes with each call.
 #[derive(Clone)]
 pub struct Credentials {
     /// Binary; none with --no-macaroons.
     macaroon: Option<Vec<u8>>,
     lifetime: time::Duration,
     address: Option<IpAddr>,
+    metadata: Vec<(AsciiMetadataKey, MetadataValue<Ascii>)>,
 }
 
 impl Credentials {
+    fn none(global: &Global) -> Result<Self, CliError> {
+        let lifetime = time::Duration::seconds(global.macaroontimeout);
+        let metadata: Result<_, _> = global.metadata.iter().map(|entry| header(entry)).collect();
+        Ok(Self { macaroon: None, lifetime, address: global.macaroonip, metadata: metadata? })
+    }
+
     fn read(global: &Global) -> Result<Self, CliError> {
         let path = match &global.macaroonpath {
             Some(path) => home(path),
@@ -112,12 +165,13 @@ impl Credentials {
                 .join(&global.network)
                 .join("admin.macaroon"),
         };
-        let macaroon = match global.no_macaroons {
-            true => None,
-            false => Some(read(&path, "macaroon")?),
-        };
-        let lifetime = time::Duration::seconds(global.macaroontimeout);
-        Ok(Self { macaroon, lifetime, address: global.macaroonip })
+        let mut credentials = Self::none(global)?;
+        if !global.no_macaroons {
+            let hint = "Is --network the daemon's, and is there a wallet already? \
+                        `fulmen-cli create` makes one";
+            credentials.macaroon = Some(read(&path, "macaroon", hint)?);
+        }
+        Ok(credentials)
     }
 
     /// The macaroon as it is sent at `now`: hex, with its caveats.
@@ -131,12 +185,22 @@ impl Credentials {
     }
 }
 
+/// An entry of --metadata: key:value.
+fn header(entry: &str) -> Result<(AsciiMetadataKey, MetadataValue<Ascii>), CliError> {
+    let wrong = || CliError::text(format!("{entry} is no metadata: write it as key:value"));
+    let (key, value) = entry.split_once(':').ok_or_else(wrong)?;
+    Ok((key.to_lowercase().parse().map_err(|_| wrong())?, value.parse().map_err(|_| wrong())?))
+}
+
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(macaroon) = &self.macaroon {
             let narrowed = self.narrowed(macaroon, OffsetDateTime::now_utc());
             let wrong = || Status::unauthenticated("the macaroon file holds no macaroon");
             request.metadata_mut().insert("macaroon", narrowed.ok_or_else(wrong)?);
+        }
+        for (key, value) in &self.metadata {
+            request.metadata_mut().insert(key.clone(), value.clone());
         }
         Ok(request)
     }
@@ -152,8 +216,9 @@ mod tests {
             serde_json::from_str(include_str!("../tests/vectors/macaroons.json")).unwrap();
         let case = &vectors["cases"][0];
         let macaroon = hex::decode(case["macaroon_hex"].as_str().unwrap()).unwrap();
+        let lifetime = time::Duration::seconds(60);
         let mut credentials =
-            Credentials { macaroon: None, lifetime: time::Duration::seconds(60), address: None };
+            Credentials { macaroon: None, lifetime, address: None, metadata: Vec::new() };
         // 2030-01-02 03:03:05.123456789 UTC, a minute before the vector's caveat
         let now = OffsetDateTime::from_unix_timestamp_nanos(1_893_553_385_123_456_789).unwrap();
         let sent = credentials.narrowed(&macaroon, now).unwrap();

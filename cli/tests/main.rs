@@ -3,5 +3,6 @@
 #![allow(clippy::arithmetic_side_effects)]
 
 mod calls;
+mod compared;
 mod mock;
 mod paying;

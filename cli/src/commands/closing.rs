@@ -1,11 +1,15 @@
-//! closechannel.
+//! closechannel, closeallchannels.
 
-use crate::connect::Lightning;
+use super::onchain::one_fee;
+use crate::connect::Node;
 use crate::error::CliError;
 use crate::parse::{channel_point, txid, Positionals};
-use crate::print::entry;
+use crate::terminal::confirmed;
 use clap::Args;
-use fulmen_proto::lnrpc::{close_status_update::Update, CloseChannelRequest};
+use fulmen_proto::lnrpc::{
+    close_status_update::Update, Channel, CloseChannelRequest, ListChannelsRequest,
+};
+use serde::Serialize;
 
 /// closechannel
 #[derive(Debug, Args)]
@@ -60,9 +64,7 @@ impl CloseChannel {
             }
         };
         words.end()?;
-        if self.conf_target != 0 && self.sat_per_vbyte != 0 {
-            return Err(CliError::text("give either conf_target or sat_per_vbyte, not both"));
-        }
+        one_fee(self.conf_target, self.sat_per_vbyte)?;
         Ok(CloseChannelRequest {
             channel_point: Some(channel_point(&point)?),
             force: self.force,
@@ -75,8 +77,8 @@ impl CloseChannel {
         })
     }
 
-    pub(super) async fn run(&self, lightning: &mut Lightning) -> Result<(), CliError> {
-        let mut updates = lightning.close_channel(self.request()?).await?.into_inner();
+    pub(super) async fn run(&self, node: &mut Node) -> Result<(), CliError> {
+        let mut updates = node.lightning.close_channel(self.request()?).await?.into_inner();
         while let Some(status) = updates.message().await? {
             match status.update {
                 Some(Update::CloseInstant(wait)) if wait.num_pending_htlcs > 0 => {
@@ -84,14 +86,107 @@ impl CloseChannel {
                     eprintln!("The channel will close once its {open} HTLCs are resolved.");
                 }
                 Some(Update::ClosePending(pending)) => {
-                    entry("closing_txid", &txid(&pending.txid))?;
+                    node.format.entry("closing_txid", &txid(&pending.txid))?;
                     if !self.block {
                         return Ok(());
                     }
                 }
                 Some(Update::ChanClose(closed)) => {
-                    return entry("closing_txid", &txid(&closed.closing_txid));
+                    return node.format.entry("closing_txid", &txid(&closed.closing_txid));
                 }
+                Some(Update::CloseInstant(_)) | None => {}
+            }
+        }
+        Err(CliError::text("the daemon ended the stream before the channel was closed"))
+    }
+}
+
+/// closeallchannels
+#[derive(Debug, Args)]
+#[command(rename_all = "snake_case")]
+pub struct CloseAllChannels {
+    /// With --force, only channels that cannot be used now
+    #[arg(long)]
+    inactive_only: bool,
+    /// Close channels that cannot be used now too, alone
+    #[arg(long)]
+    force: bool,
+    /// Blocks in which the closing transactions should confirm
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    conf_target: i32,
+    /// Feerate of the closing transactions
+    #[arg(long, alias = "sat_per_byte", default_value_t = 0, hide_default_value = true)]
+    sat_per_vbyte: u64,
+    /// Do not ask before closing
+    #[arg(long, short)]
+    skip_confirmation: bool,
+}
+
+/// How one of them ended; either the txid or the error is empty.
+#[derive(Serialize)]
+struct Closed {
+    remote_pub_key: String,
+    channel_point: String,
+    closing_txid: String,
+    error: String,
+}
+
+impl CloseAllChannels {
+    pub(super) async fn run(self, node: &mut Node) -> Result<(), CliError> {
+        one_fee(self.conf_target, self.sat_per_vbyte)?;
+        if self.inactive_only && !self.force {
+            return Err(CliError::text("inactive channels can be closed with --force only"));
+        }
+        let listed = node.lightning.list_channels(ListChannelsRequest::default()).await?;
+        let meant = |c: &Channel| if c.active { !self.inactive_only } else { self.force };
+        let channels: Vec<_> = listed.into_inner().channels.into_iter().filter(meant).collect();
+        if !self.skip_confirmation && !confirmed(&self.question(&channels))? {
+            return Err(CliError::text("nothing was closed"));
+        }
+        for channel in channels {
+            node.format.shaped(&self.close(channel, node).await, "")?;
+        }
+        Ok(())
+    }
+
+    fn question(&self, channels: &[Channel]) -> String {
+        let (all, dead) = (channels.len(), channels.iter().filter(|c| !c.active).count());
+        let alone = match dead {
+            0 => String::new(),
+            dead => format!(", {dead} of them without the peer (our money waits for some blocks)"),
+        };
+        format!("Close {all} channels{alone}? (yes/no): ")
+    }
+
+    async fn close(&self, channel: Channel, node: &mut Node) -> Closed {
+        let mut closed = Closed {
+            remote_pub_key: channel.remote_pubkey,
+            channel_point: channel.channel_point,
+            closing_txid: String::new(),
+            error: String::new(),
+        };
+        match self.txid(&closed.channel_point, !channel.active, node).await {
+            Ok(txid) => closed.closing_txid = txid,
+            Err(error) => closed.error = error.to_string(),
+        }
+        closed
+    }
+
+    /// The closing transaction of the channel at `point`.
+    async fn txid(&self, point: &str, force: bool, node: &mut Node) -> Result<String, CliError> {
+        let request = CloseChannelRequest {
+            channel_point: Some(channel_point(point)?),
+            force,
+            target_conf: if force { 0 } else { self.conf_target },
+            sat_per_vbyte: if force { 0 } else { self.sat_per_vbyte },
+            no_wait: true,
+            ..CloseChannelRequest::default()
+        };
+        let mut updates = node.lightning.close_channel(request).await?.into_inner();
+        while let Some(status) = updates.message().await? {
+            match status.update {
+                Some(Update::ClosePending(pending)) => return Ok(txid(&pending.txid)),
+                Some(Update::ChanClose(closed)) => return Ok(txid(&closed.closing_txid)),
                 Some(Update::CloseInstant(_)) | None => {}
             }
         }

@@ -1,12 +1,16 @@
-//! The node's wallet and its peers: newaddress, walletbalance, connect, disconnect, listpeers.
+//! The node and its peers: newaddress, walletbalance, connect, disconnect, listpeers, debuglevel,
+//! version.
 
+use crate::connect::Node;
 use crate::error::CliError;
 use crate::parse::{duration, Positionals};
 use clap::{Args, ValueEnum};
 use fulmen_proto::lnrpc::{
-    AddressType, ConnectPeerRequest, DisconnectPeerRequest, LightningAddress, ListPeersRequest,
-    NewAddressRequest, WalletBalanceRequest,
+    AddressType, ConnectPeerRequest, DebugLevelRequest, DisconnectPeerRequest, LightningAddress,
+    ListPeersRequest, NewAddressRequest, WalletBalanceRequest,
 };
+use fulmen_proto::verrpc::{Version, VersionRequest};
+use serde::Serialize;
 use std::time::Duration;
 
 /// Kinds of addresses under the names that lncli gives them.
@@ -117,4 +121,78 @@ impl ListPeers {
     pub(super) fn request(self) -> ListPeersRequest {
         ListPeersRequest { latest_error: !self.list_errors }
     }
+}
+
+/// debuglevel
+#[derive(Debug, Args)]
+pub struct DebugLevel {
+    /// Show what can be logged apart
+    #[arg(long)]
+    show: bool,
+    /// A level for all, or part=level with commas between
+    #[arg(long, default_value = "", hide_default_value = true)]
+    level: String,
+}
+
+impl DebugLevel {
+    pub(super) fn request(self) -> DebugLevelRequest {
+        DebugLevelRequest { show: self.show, level_spec: self.level }
+    }
+}
+
+/// One program's version, in lncli's shape.
+#[derive(Default, Serialize)]
+struct Program {
+    commit: String,
+    commit_hash: String,
+    version: String,
+    app_major: u32,
+    app_minor: u32,
+    app_patch: u32,
+    app_pre_release: String,
+    build_tags: Vec<String>,
+    go_version: String,
+}
+
+/// Both, under lncli's names: it is scripts that read this.
+#[derive(Serialize)]
+struct Programs {
+    lncli: Program,
+    lnd: Program,
+}
+
+impl Program {
+    fn this() -> Self {
+        let number = |text: &str| text.parse().unwrap_or(0);
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            app_major: number(env!("CARGO_PKG_VERSION_MAJOR")),
+            app_minor: number(env!("CARGO_PKG_VERSION_MINOR")),
+            app_patch: number(env!("CARGO_PKG_VERSION_PATCH")),
+            app_pre_release: env!("CARGO_PKG_VERSION_PRE").into(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Version> for Program {
+    fn from(version: Version) -> Self {
+        Self {
+            commit: version.commit,
+            commit_hash: version.commit_hash,
+            version: version.version,
+            app_major: version.app_major,
+            app_minor: version.app_minor,
+            app_patch: version.app_patch,
+            app_pre_release: version.app_pre_release,
+            build_tags: version.build_tags,
+            go_version: version.go_version,
+        }
+    }
+}
+
+/// version
+pub async fn version(node: &mut Node) -> Result<(), CliError> {
+    let lnd = node.versioner.get_version(VersionRequest {}).await?.into_inner().into();
+    node.format.shaped(&Programs { lncli: Program::this(), lnd }, "")
 }

@@ -1,14 +1,24 @@
 //! openchannel.
 
-use crate::connect::Lightning;
+use super::onchain::one_fee;
+use crate::connect::{Lightning, Node};
 use crate::error::CliError;
 use crate::parse::{hex_bytes, txid, wallet_outpoint, Positionals};
-use crate::print::entry;
+use crate::progress::{confirmations, Live};
+use crate::terminal::{canvas, shows_progress};
 use clap::{Args, ValueEnum};
+use fulmen_proto::lnrpc::pending_channels_response::PendingOpenChannel;
 use fulmen_proto::lnrpc::{
     channel_point::FundingTxid, open_status_update::Update, ChannelPoint, CommitmentType,
-    ConnectPeerRequest, LightningAddress, OpenChannelRequest,
+    ConnectPeerRequest, LightningAddress, OpenChannelRequest, OpenStatusUpdate,
+    PendingChannelsRequest,
 };
+use std::time::Duration;
+use tokio::time::{interval, Interval};
+use tonic::Streaming;
+
+/// How often the confirmations are asked for while they are drawn.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Kinds of commitment transactions under the names that lncli gives them.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -76,7 +86,7 @@ pub struct OpenChannel {
     max_local_csv: u32,
     /// Confirmations that the money we put in must have
     #[arg(long, default_value_t = 1)]
-    min_confs: i32,
+    min_confs: u32,
     /// Where our money goes when both sides close
     #[arg(long, default_value = "", hide_default_value = true)]
     close_address: String,
@@ -110,9 +120,7 @@ impl OpenChannel {
         };
         let push_sat = words.or(self.push_amt, "push amt")?.unwrap_or(0);
         words.end()?;
-        if self.conf_target != 0 && self.sat_per_vbyte != 0 {
-            return Err(CliError::text("give either conf_target or sat_per_vbyte, not both"));
-        }
+        one_fee(self.conf_target, self.sat_per_vbyte)?;
         let outpoints: Result<_, _> = self.utxo.iter().map(|o| wallet_outpoint(o)).collect();
         let kind = match self.channel_type {
             None => CommitmentType::UnknownCommitmentType,
@@ -130,7 +138,8 @@ impl OpenChannel {
             min_htlc_msat: self.min_htlc_msat,
             remote_csv_delay: self.remote_csv_delay,
             max_local_csv: self.max_local_csv,
-            min_confs: self.min_confs,
+            min_confs: i32::try_from(self.min_confs)
+                .map_err(|_| CliError::text("min_confs is too large"))?,
             spend_unconfirmed: self.min_confs == 0,
             close_address: self.close_address.clone(),
             remote_max_value_in_flight_msat: self.remote_max_value_in_flight_msat,
@@ -149,27 +158,74 @@ impl OpenChannel {
         })
     }
 
-    pub(super) async fn run(&self, lightning: &mut Lightning) -> Result<(), CliError> {
+    pub(super) async fn run(&self, node: &mut Node) -> Result<(), CliError> {
         let request = self.request()?;
         if let Some(host) = &self.connect {
-            connect(lightning, &request.node_pubkey, host).await?;
+            connect(&mut node.lightning, &request.node_pubkey, host).await?;
         }
-        let mut updates = lightning.open_channel(request).await?.into_inner();
-        while let Some(status) = updates.message().await? {
+        let mut updates = node.lightning.open_channel(request).await?.into_inner();
+        let mut confirming = None;
+        loop {
+            let status = match &mut confirming {
+                None => updates.message().await?,
+                Some(confirming) => waited(&mut updates, confirming, node).await?,
+            };
+            let Some(status) = status else { break };
             match status.update {
                 Some(Update::ChanPending(pending)) => {
-                    entry("funding_txid", &txid(&pending.txid))?;
+                    node.format.entry("funding_txid", &txid(&pending.txid))?;
                     if !self.block {
                         return Ok(());
                     }
+                    let point = format!("{}:{}", txid(&pending.txid), pending.output_index);
+                    confirming = shows_progress().then(|| Confirming::of(point));
                 }
                 Some(Update::ChanOpen(open)) => {
-                    return entry("channel_point", &shown(open.channel_point));
+                    return node.format.entry("channel_point", &shown(open.channel_point));
                 }
                 Some(Update::PsbtFund(_)) | None => {}
             }
         }
         Err(CliError::text("the daemon ended the stream before the channel was open"))
+    }
+}
+
+/// A channel whose confirmations are drawn.
+struct Confirming {
+    point: String,
+    /// Confirmations that it needs; the most that were ever missing.
+    all: u32,
+    live: Live,
+    ticks: Interval,
+}
+
+impl Confirming {
+    fn of(point: String) -> Self {
+        Self { point, all: 0, live: Live::default(), ticks: interval(LOOK_EVERY) }
+    }
+}
+
+/// The stream's next update; until it comes, the confirmations are drawn.
+async fn waited(
+    updates: &mut Streaming<OpenStatusUpdate>,
+    confirming: &mut Confirming,
+    node: &mut Node,
+) -> Result<Option<OpenStatusUpdate>, CliError> {
+    loop {
+        tokio::select! {
+            update = updates.message() => return Ok(update?),
+            _ = confirming.ticks.tick() => {}
+        }
+        let pending = node.lightning.pending_channels(PendingChannelsRequest::default()).await?;
+        let opening = pending.into_inner().pending_open_channels.into_iter();
+        let ours = |open: &PendingOpenChannel| {
+            open.channel.as_ref().is_some_and(|c| c.channel_point == confirming.point)
+        };
+        if let Some(open) = opening.into_iter().find(ours) {
+            let left = open.confirmations_until_active;
+            confirming.all = confirming.all.max(left);
+            confirming.live.draw(&confirmations(left, confirming.all, canvas()));
+        }
     }
 }
 

@@ -1,14 +1,15 @@
 //! Payments after they were started: trackpayment, listpayments, and watching one to its end.
 
-use crate::connect::Router;
+use crate::connect::Node;
 use crate::error::CliError;
 use crate::parse::hex_bytes;
-use crate::print::answer;
+use crate::print::Format;
+use crate::progress::{self, Live};
+use crate::terminal::{canvas, shows_progress};
 use clap::Args;
 use fulmen_proto::lnrpc::payment::PaymentStatus;
-use fulmen_proto::lnrpc::{htlc_attempt::HtlcStatus, ListPaymentsRequest, Payment};
+use fulmen_proto::lnrpc::{ListPaymentsRequest, Payment};
 use fulmen_proto::routerrpc::TrackPaymentRequest;
-use std::io::IsTerminal;
 use tonic::Streaming;
 
 /// trackpayment
@@ -27,8 +28,9 @@ impl TrackPayment {
         Ok(TrackPaymentRequest { payment_hash, no_inflight_updates: false })
     }
 
-    pub(super) async fn run(self, router: &mut Router) -> Result<(), CliError> {
-        watch(router.track_payment_v2(self.request()?).await?.into_inner(), self.json).await
+    pub(super) async fn run(self, node: &mut Node) -> Result<(), CliError> {
+        let updates = node.router.track_payment_v2(self.request()?).await?.into_inner();
+        watch(updates, self.json, node.format).await
     }
 }
 
@@ -77,19 +79,20 @@ impl ListPayments {
     }
 }
 
-/// Follows a payment. Prints its end as JSON, with `json` every update; otherwise tells on standard
-/// error how it goes, if that is a terminal.
-pub(super) async fn watch(mut updates: Streaming<Payment>, json: bool) -> Result<(), CliError> {
-    let mut told = String::new();
+/// Follows a payment to its end. On a terminal it is drawn as it goes; elsewhere, and with `json`,
+/// its end is printed, with `json` every update.
+pub(super) async fn watch(
+    mut updates: Streaming<Payment>,
+    json: bool,
+    format: Format,
+) -> Result<(), CliError> {
+    let mut live = (!json && shows_progress()).then(Live::default);
     while let Some(payment) = updates.message().await? {
         let ended = matches!(payment.status(), PaymentStatus::Succeeded | PaymentStatus::Failed);
-        if json || ended {
-            answer(&payment)?;
-        }
-        let now = progress(&payment);
-        if !json && now != told && std::io::stderr().is_terminal() {
-            eprintln!("{now}");
-            told = now;
+        match &mut live {
+            Some(live) => live.draw(&progress::payment(&payment, canvas())),
+            None if json || ended => format.answer(&payment)?,
+            None => {}
         }
         if payment.status() == PaymentStatus::Failed {
             let reason = payment.failure_reason().as_str_name();
@@ -100,13 +103,4 @@ pub(super) async fn watch(mut updates: Streaming<Payment>, json: bool) -> Result
         }
     }
     Err(CliError::text("the daemon ended the stream before the payment ended: track it"))
-}
-
-/// One line: the payment's state and its attempts, counted.
-pub(super) fn progress(payment: &Payment) -> String {
-    let count = |status| payment.htlcs.iter().filter(|htlc| htlc.status() == status).count();
-    let (in_flight, failed) = (count(HtlcStatus::InFlight), count(HtlcStatus::Failed));
-    let state = payment.status().as_str_name();
-    let (amount, fee) = (payment.value_msat, payment.fee_msat);
-    format!("{state}: {amount} msat, fee {fee} msat, HTLCs {in_flight} in flight, {failed} failed")
 }

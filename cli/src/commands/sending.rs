@@ -5,11 +5,11 @@ use super::payments::watch;
 use crate::connect::{Lightning, Node};
 use crate::error::CliError;
 use crate::parse::{duration, hex_bytes, records, Positionals};
+use crate::terminal::confirmed;
 use bitcoin_hashes::{sha256, Hash};
 use clap::Args;
 use fulmen_proto::lnrpc::{PayReq, PayReqString};
 use fulmen_proto::routerrpc::SendPaymentRequest;
-use std::io::{BufRead, Write};
 use std::time::Duration;
 
 /// Custom record in which a spontaneous payment carries its preimage.
@@ -39,7 +39,7 @@ pub(super) struct PayFlags {
     cancelable: bool,
     /// Most blocks that the money may be locked
     #[arg(long, default_value_t = 0, hide_default_value = true)]
-    cltv_limit: i32,
+    cltv_limit: u32,
     /// Arrive by this node (its id in hex)
     #[arg(long)]
     last_hop: Option<String>,
@@ -190,7 +190,7 @@ impl PayFlags {
             (_, None) => invoice.num_satoshis,
         };
         let mut request = self.request(amount)?;
-        if !self.force && !confirmed(&invoice, amount, request.fee_limit_sat)? {
+        if !self.force && !agreed(&invoice, amount, request.fee_limit_sat)? {
             return Err(CliError::text("payment canceled"));
         }
         request.payment_request = pay_req;
@@ -206,7 +206,8 @@ impl PayFlags {
         Ok(SendPaymentRequest {
             timeout_seconds: seconds,
             fee_limit_sat: self.fee_limit(amount),
-            cltv_limit: self.cltv_limit,
+            cltv_limit: i32::try_from(self.cltv_limit)
+                .map_err(|_| CliError::text("the cltv limit is too large"))?,
             dest_custom_records: records(self.data.as_deref())?,
             last_hop_pubkey: hex_bytes(self.last_hop.as_deref(), "last hop")?,
             allow_self_payment: self.allow_self_payment,
@@ -233,21 +234,17 @@ impl PayFlags {
     }
 
     async fn send(&self, request: SendPaymentRequest, node: &mut Node) -> Result<(), CliError> {
-        watch(node.router.send_payment_v2(request).await?.into_inner(), self.json).await
+        let updates = node.router.send_payment_v2(request).await?.into_inner();
+        watch(updates, self.json, node.format).await
     }
 }
 
 /// Shows what would be paid and asks; amounts in satoshis.
-fn confirmed(invoice: &PayReq, amount: i64, fee_limit: i64) -> Result<bool, CliError> {
+fn agreed(invoice: &PayReq, amount: i64, fee_limit: i64) -> Result<bool, CliError> {
     eprintln!("Payment hash: {}", invoice.payment_hash);
     eprintln!("Description: {}", invoice.description);
     eprintln!("Amount (in satoshis): {amount}");
     eprintln!("Fee limit (in satoshis): {fee_limit}");
     eprintln!("Destination: {}", invoice.destination);
-    eprint!("Confirm payment (yes/no): ");
-    let unreadable = |e| CliError::text(format!("cannot ask for confirmation: {e}; use --force"));
-    std::io::stderr().flush().map_err(unreadable)?;
-    let mut reply = String::new();
-    std::io::stdin().lock().read_line(&mut reply).map_err(unreadable)?;
-    Ok(matches!(reply.trim(), "yes" | "y"))
+    confirmed("Confirm payment (yes/no): ")
 }

@@ -1,7 +1,8 @@
 //! Command lines and the requests they become, as tables.
 
-use super::Command;
+use super::{Command, Online};
 use crate::args::{parse, Cli};
+use crate::error::CliError;
 use fulmen_proto::json::{to_value, Bytes};
 use fulmen_proto::lnrpc::PendingChannelsRequest;
 use prost::Name;
@@ -24,29 +25,44 @@ fn set<M: Name + Default>(request: &M) -> Value {
 
 /// What a command line asks of the daemon, or the error that the user reads.
 fn asked(line: &str) -> Result<Value, String> {
-    let command = command_line(line).map_err(|e| e.to_string())?.command;
+    let command = match command_line(line).map_err(|e| e.to_string())?.command {
+        Command::Online(command) => command,
+        Command::Unbuilt(name) => return Err(format!("{name} is not built")),
+        Command::Startup(_) | Command::Offline(_) => return Err("asks by itself".into()),
+    };
     let request = match command {
-        Command::GetInfo | Command::ChannelBalance | Command::Stop => Ok(json!({})),
-        Command::NewAddress(c) => Ok(set(&c.request())),
-        Command::WalletBalance(c) => Ok(set(&c.request())),
-        Command::Connect(c) => c.request().map(|r| set(&r)),
-        Command::Disconnect(c) => c.request().map(|r| set(&r)),
-        Command::ListPeers(c) => Ok(set(&c.request())),
-        Command::OpenChannel(c) => c.request().map(|r| set(&r)),
-        Command::PendingChannels(c) => {
+        Online::GetInfo | Online::ChannelBalance | Online::Stop => Ok(json!({})),
+        Online::NewAddress(c) => Ok(set(&c.request())),
+        Online::WalletBalance(c) => Ok(set(&c.request())),
+        Online::Connect(c) => c.request().map(|r| set(&r)),
+        Online::Disconnect(c) => c.request().map(|r| set(&r)),
+        Online::ListPeers(c) => Ok(set(&c.request())),
+        Online::OpenChannel(c) => c.request().map(|r| set(&r)),
+        Online::PendingChannels(c) => {
             Ok(set(&PendingChannelsRequest { include_raw_tx: c.include_raw_tx }))
         }
-        Command::ListChannels(c) => c.request().map(|r| set(&r)),
-        Command::ClosedChannels(c) => Ok(set(&c.request())),
-        Command::CloseChannel(c) => c.request().map(|r| set(&r)),
-        Command::AddInvoice(c) => c.request().map(|r| set(&r)),
-        Command::LookupInvoice(c) => c.request().map(|r| set(&r)),
-        Command::ListInvoices(c) => Ok(set(&c.request())),
-        Command::DecodePayReq(c) => c.request().map(|r| set(&r)),
-        Command::SendPayment(c) => c.by_hand([7; 32]).map(|r| set(&r)),
-        Command::PayInvoice(c) => c.flags.request(40_000).map(|r| set(&r)),
-        Command::TrackPayment(c) => c.request().map(|r| set(&r)),
-        Command::ListPayments(c) => Ok(set(&c.request())),
+        Online::ListChannels(c) => c.request().map(|r| set(&r)),
+        Online::ClosedChannels(c) => Ok(set(&c.request())),
+        Online::CloseChannel(c) => c.request().map(|r| set(&r)),
+        Online::AddInvoice(c) => c.request().map(|r| set(&r)),
+        Online::LookupInvoice(c) => c.request().map(|r| set(&r)),
+        Online::ListInvoices(c) => Ok(set(&c.request())),
+        Online::DecodePayReq(c) => c.request().map(|r| set(&r)),
+        Online::SendPayment(c) => c.by_hand([7; 32]).map(|r| set(&r)),
+        Online::PayInvoice(c) => c.flags.request(40_000).map(|r| set(&r)),
+        Online::TrackPayment(c) => c.request().map(|r| set(&r)),
+        Online::ListPayments(c) => Ok(set(&c.request())),
+        Online::GetRecoveryInfo | Online::Version => Ok(json!({})),
+        Online::ListMacaroonIds | Online::ListPermissions => Ok(json!({})),
+        Online::BakeMacaroon(c) => c.request().map(|r| set(&r)),
+        Online::DeleteMacaroonId(c) => Ok(set(&c.request())),
+        Online::DebugLevel(c) => Ok(set(&c.request())),
+        Online::SendCoins(c) => c.request().map(|r| set(&r)),
+        Online::SendMany(c) => c.request().map(|r| set(&r)),
+        Online::EstimateFee(c) => c.request().map(|r| set(&r)),
+        Online::ListChainTxns(c) => Ok(set(&c.request())),
+        Online::ListUnspent(c) => c.request().map(|r| set(&r)),
+        Online::CloseAllChannels(_) => Err(CliError::text("asks by itself")),
     };
     request.map_err(|e| e.to_string())
 }
@@ -193,8 +209,68 @@ fn payments() {
 }
 
 #[test]
+fn the_wallet_on_chain() {
+    let strategy = json!({"addr": "bc1", "amount": "5", "min_confs": 1, "label": "rent",
+                          "coin_selection_strategy": "STRATEGY_RANDOM"});
+    check(&[
+        row("sendcoins bc1 5", json!({"addr": "bc1", "amount": "5", "min_confs": 1})),
+        row("sendcoins --addr bc1 --amt=5 --label rent --coin_selection_strategy random", strategy),
+        row(
+            "sendcoins --sweepall bc1 --sat_per_byte 3 --min_confs 0 --utxo TXID:1",
+            json!({"addr": "bc1", "send_all": true, "sat_per_vbyte": "3", "spend_unconfirmed": true,
+                   "outpoints": [{"txid_bytes": "", "txid_str": TXID, "output_index": 1}]}),
+        ),
+        row(
+            r#"sendmany {"a":5,"b":6} --conf_target 3"#,
+            json!({"AddrToAmount": {"a": "5", "b": "6"}, "target_conf": 3, "min_confs": 1}),
+        ),
+        row(
+            r#"estimatefee {"a":5} --conf_target 3 --coin_selection_strategy=largest"#,
+            json!({"AddrToAmount": {"a": "5"}, "target_conf": 3,
+                   "coin_selection_strategy": "STRATEGY_LARGEST"}),
+        ),
+        row("listchaintxns", json!({"end_height": -1})),
+        row(
+            "listchaintxns --start_height 5 --end_height 9 --max_transactions 2 --index_offset 1",
+            json!({"start_height": 5, "end_height": 9, "max_transactions": 2, "index_offset": 1}),
+        ),
+        row("listunspent", json!({"max_confs": i32::MAX})),
+        row("listunspent 3", json!({"min_confs": 3, "max_confs": i32::MAX})),
+        row("listunspent 3 6", json!({"min_confs": 3, "max_confs": 6})),
+        row("listunspent --max_confs 6 3", json!({"min_confs": 3, "max_confs": 6})),
+        row("listunspent --unconfirmed_only", json!({})),
+    ]);
+}
+
+#[test]
+fn macaroons_and_logs() {
+    check(&[
+        row(
+            "bakemacaroon info:read uri:/a/B --root_key_id 7 --allow_external_permissions",
+            json!({"permissions": [{"entity": "info", "action": "read"},
+                                   {"entity": "uri", "action": "/a/B"}],
+                   "root_key_id": "7", "allow_external_permissions": true}),
+        ),
+        row("deletemacaroonid 7", json!({"root_key_id": "7"})),
+        row("debuglevel --show", json!({"show": true})),
+        row("debuglevel --level=debug,PEER=trace", json!({"level_spec": "debug,PEER=trace"})),
+    ]);
+}
+
+#[test]
 fn what_cannot_be_asked_is_said() {
     let table = [
+        ("sendcoins", "addr argument missing"),
+        ("sendcoins bc1", "amt argument missing"),
+        ("sendcoins bc1 5 --sweepall", "not both"),
+        ("sendcoins bc1 5 --conf_target 2 --sat_per_vbyte 2", "not both"),
+        ("sendcoins bc1 5 --coin_selection_strategy best", "invalid value 'best'"),
+        ("sendmany a=5", "unable to decode the amounts"),
+        ("sendmany", "SEND_JSON_STRING"),
+        ("listunspent 1 --unconfirmed_only", "goes without"),
+        ("bakemacaroon info", "info is no permission"),
+        ("bakemacaroon --root_key 11 info:read", "--root_key is not built"),
+        ("deletemacaroonid x", "invalid value 'x'"),
         ("newaddress p2sh", "invalid value 'p2sh'"),
         ("connect 02bf", "pubkey@host:port"),
         ("connect NODE@h --timeout 5", "5 is no duration"),
@@ -207,7 +283,7 @@ fn what_cannot_be_asked_is_said() {
         ("openchannel NODE 1 2 3", "unexpected argument 3"),
         ("openchannel zz 1", "unable to decode node public key"),
         ("openchannel NODE 1 --utxo TXID", "is no outpoint"),
-        ("openchannel NODE 1 --psbt", "unexpected argument '--psbt'"),
+        ("openchannel NODE 1 --psbt", "--psbt is not built"),
         ("openchannel NODE 1 --conf_target 2 --sat_per_vbyte 2", "not both"),
         ("openchannel NODE --fundmax --local_amt 5", "cannot be used with"),
         ("closechannel", "funding txid argument missing"),
