@@ -8,8 +8,10 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::ecdsa::Signature;
-use bitcoin::{OutPoint, Script, Transaction, Witness};
+use bitcoin::{OutPoint, Script, ScriptBuf, Transaction};
 
+use super::commitment::Htlc;
+use super::spend::Spend;
 use super::{second_stage, weight};
 use crate::amount::{FeeratePerKw, Msat};
 use crate::params::CommitmentFormat;
@@ -27,19 +29,15 @@ pub fn build(
     second_stage::build(format, htlc_output, value, revocable, LockTime::ZERO)
 }
 
-/// The witness of HE; `script` is the received HTLC's.
-pub fn witness(
+/// The input of HE; `script` is the received HTLC's. With anchors it goes into any transaction that
+/// has HE's output at the same place; without, into HE alone.
+pub fn spend(
     format: CommitmentFormat,
+    htlc: &Htlc,
+    script: ScriptBuf,
+    htlc_output: OutPoint,
     countersigner: &Signature,
-    broadcaster: &Signature,
     preimage: &Preimage,
-    script: &Script,
-) -> Witness {
-    second_stage::witness(format, countersigner, broadcaster, &preimage.0, script)
-}
-
-/// Weight of the input with its witness, with the longest signatures; what remains is one P2WSH
-/// output and, with anchors, whatever pays the fee.
-pub fn input_weight(script: &Script) -> u64 {
-    second_stage::input_weight(32, script)
+) -> Spend {
+    second_stage::spend(format, htlc, script, htlc_output, countersigner, &preimage.0)
 }

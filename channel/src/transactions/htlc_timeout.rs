@@ -7,8 +7,10 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::ecdsa::Signature;
-use bitcoin::{OutPoint, Script, Transaction, Witness};
+use bitcoin::{OutPoint, Script, ScriptBuf, Transaction};
 
+use super::commitment::Htlc;
+use super::spend::Spend;
 use super::{second_stage, weight};
 use crate::amount::{FeeratePerKw, Height, Msat};
 use crate::params::CommitmentFormat;
@@ -27,18 +29,15 @@ pub fn build(
     second_stage::build(format, htlc_output, value, revocable, lock_time)
 }
 
-/// The witness of HT; `script` is the offered HTLC's.
-pub fn witness(
+/// The input of HT; `script` is the offered HTLC's. With anchors it goes into any transaction that
+/// has HT's output at the same place; without, into HT alone.
+pub fn spend(
     format: CommitmentFormat,
+    htlc: &Htlc,
+    script: ScriptBuf,
+    htlc_output: OutPoint,
     countersigner: &Signature,
-    broadcaster: &Signature,
-    script: &Script,
-) -> Witness {
-    second_stage::witness(format, countersigner, broadcaster, &[], script)
-}
-
-/// Weight of the input with its witness, with the longest signatures; what remains is one P2WSH
-/// output and, with anchors, whatever pays the fee.
-pub fn input_weight(script: &Script) -> u64 {
-    second_stage::input_weight(0, script)
+) -> Spend {
+    second_stage::spend(format, htlc, script, htlc_output, countersigner, &[])
+        .not_before(htlc.cltv_expiry)
 }

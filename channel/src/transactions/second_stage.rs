@@ -2,12 +2,12 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::ecdsa::Signature;
-use bitcoin::sighash::EcdsaSighashType;
 use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 
+use super::commitment::Htlc;
 use super::sighash::{countersigner_htlc_type, witness_element};
-use super::weight::{self, SIGNATURE};
+use super::spend::{Key, Spend};
 use crate::amount::Sat;
 use crate::params::CommitmentFormat;
 
@@ -40,25 +40,20 @@ fn htlc_sequence(format: CommitmentFormat) -> Sequence {
     }
 }
 
+/// The input of HT or HE; its witness is
 /// `<> <countersigner's> <broadcaster's> <preimage or nothing> <script>`.
-pub(super) fn witness(
+pub(super) fn spend(
     format: CommitmentFormat,
+    htlc: &Htlc,
+    script: ScriptBuf,
+    htlc_output: OutPoint,
     countersigner: &Signature,
-    broadcaster: &Signature,
-    preimage: &[u8],
-    script: &Script,
-) -> Witness {
-    let mut witness = Witness::new();
-    witness.push([]);
-    witness.push(witness_element(countersigner, countersigner_htlc_type(format)));
-    witness.push(witness_element(broadcaster, EcdsaSighashType::All));
-    witness.push(preimage);
-    witness.push(script);
-    witness
-}
-
-/// Weight of the input with its witness, with the longest signatures.
-pub(super) fn input_weight(preimage: u64, script: &Script) -> u64 {
-    let witness = weight::witness([0, SIGNATURE, SIGNATURE, preimage, script.len() as u64]);
-    witness.saturating_add(weight::INPUT)
+    unlock: &[u8],
+) -> Spend {
+    let theirs = witness_element(countersigner, countersigner_htlc_type(format));
+    let value = htlc.amount.floor();
+    let spend = Spend::p2wsh(Key::OwnHtlc, htlc_output, value, script, Some(unlock));
+    let mut spend = spend.behind(vec![Vec::new(), theirs]);
+    spend.sequence = htlc_sequence(format);
+    spend
 }

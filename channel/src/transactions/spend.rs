@@ -21,6 +21,8 @@ pub enum Key {
     Delayed,
     /// The HTLC key for the other side's commitment.
     Htlc,
+    /// The HTLC key for one's own commitment: HT and HE.
+    OwnHtlc,
     /// The revocation key of the commitment.
     Revocation,
 }
@@ -40,6 +42,8 @@ pub struct Spend {
     pub lock_time: Height,
     /// Which key signs.
     pub key: Key,
+    /// The witness before the signature: the other side's, for HT and HE.
+    front: Vec<Vec<u8>>,
     /// The witness after the signature.
     rest: Vec<Vec<u8>>,
 }
@@ -59,7 +63,7 @@ impl Spend {
         let output = TxOut { value: value.to_amount(), script_pubkey: script.to_p2wsh() };
         let rest = unlock.into_iter().chain([script.as_bytes()]).map(<[u8]>::to_vec).collect();
         let (sequence, lock_time) = (NO_DELAY, Height::default());
-        Spend { outpoint, output, script, sequence, lock_time, key, rest }
+        Spend { outpoint, output, script, sequence, lock_time, key, front: Vec::new(), rest }
     }
 
     /// A P2WPKH output.
@@ -79,8 +83,14 @@ impl Spend {
             sequence: NO_DELAY,
             lock_time: Height::default(),
             key,
+            front: Vec::new(),
             rest: vec![public_key.to_bytes().to_vec()],
         }
+    }
+
+    /// The same, with elements that stand before the signature.
+    pub(super) fn behind(self, front: Vec<Vec<u8>>) -> Self {
+        Spend { front, ..self }
     }
 
     /// The same, with so many blocks to wait after the output confirmed.
@@ -110,8 +120,10 @@ impl Spend {
 
     /// The weight of the input and its witness, with the longest signature.
     pub fn weight(&self) -> u64 {
-        let rest = self.rest.iter().map(|element| element.len() as u64);
-        let witness = weight::witness([weight::SIGNATURE].into_iter().chain(rest));
+        let lengths =
+            |part: &[Vec<u8>]| -> Vec<u64> { part.iter().map(|e| e.len() as u64).collect() };
+        let around = lengths(&self.front).into_iter().chain(lengths(&self.rest));
+        let witness = weight::witness(around.chain([weight::SIGNATURE]));
         witness.saturating_add(weight::INPUT)
     }
 
@@ -128,6 +140,7 @@ impl Spend {
     /// The witness with this signature.
     pub fn witness(&self, signature: &Signature, kind: EcdsaSighashType) -> Witness {
         let mut witness = Witness::new();
+        self.front.iter().for_each(|element| witness.push(element));
         witness.push(sighash::witness_element(signature, kind));
         self.rest.iter().for_each(|element| witness.push(element));
         witness

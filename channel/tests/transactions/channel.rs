@@ -1,6 +1,8 @@
 //! A channel between two signers, as far as transactions go: what the stories here play with.
 
 use bitcoin::absolute::LockTime;
+use bitcoin::secp256k1::ecdsa::Signature;
+use bitcoin::sighash::EcdsaSighashType;
 use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut};
 use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
@@ -10,6 +12,7 @@ use fulmen_channel::payment::Preimage;
 use fulmen_channel::transactions::commitment::{
     self, CommitmentContext, CommitmentSpec, CommitmentTx, CommittedHtlc, Htlc,
 };
+use fulmen_channel::transactions::spend::Spend;
 use fulmen_channel::transactions::{funding, htlc_success, htlc_timeout};
 
 pub const BOTH: [CommitmentFormat; 2] =
@@ -91,15 +94,28 @@ impl Channel {
             .map(|((htlc, hash), theirs)| {
                 let mut tx = built.htlc_tx(&context, htlc);
                 let ours = self.broadcaster.sign_local_htlc(number, hash);
-                tx.input[0].witness = if htlc.htlc.offered {
-                    htlc_timeout::witness(self.format, &theirs, &ours, &htlc.script)
-                } else {
-                    htlc_success::witness(self.format, &theirs, &ours, &PREIMAGE, &htlc.script)
-                };
+                let input = second_stage(self.format, htlc, &tx, &theirs, &PREIMAGE);
+                tx.input[0].witness = input.witness(&ours, EcdsaSighashType::All);
                 tx
             })
             .collect();
         Signed { built, tx, second_stage, keys }
+    }
+}
+
+/// The input of HT or HE, which `tx` is.
+pub fn second_stage(
+    format: CommitmentFormat,
+    committed: &CommittedHtlc,
+    tx: &Transaction,
+    countersigner: &Signature,
+    preimage: &Preimage,
+) -> Spend {
+    let (htlc, script) = (&committed.htlc, committed.script.clone());
+    let output = tx.input[0].previous_output;
+    match htlc.offered {
+        true => htlc_timeout::spend(format, htlc, script, output, countersigner),
+        false => htlc_success::spend(format, htlc, script, output, countersigner, preimage),
     }
 }
 

@@ -2,6 +2,7 @@
 //! closings must be equal, over parameters that look random.
 
 use bitcoin::secp256k1::Secp256k1;
+use bitcoin::sighash::EcdsaSighashType;
 use bitcoin::{OutPoint, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
 use fulmen_channel::keys::{derive, CommitmentKeys, InMemorySigner, Signer};
@@ -12,7 +13,6 @@ use fulmen_channel::transactions::closing::{build_closing, ClosingSpec, Method, 
 use fulmen_channel::transactions::commitment::{
     self, CommitmentContext, CommitmentSpec, CommitmentTx, Htlc,
 };
-use fulmen_channel::transactions::{htlc_success, htlc_timeout};
 use lightning::ln::chan_utils::{
     self, ChannelPublicKeys, ChannelTransactionParameters, ClosingTransaction,
     CommitmentTransaction, CounterpartyChannelTransactionParameters, HTLCOutputInCommitment,
@@ -21,7 +21,7 @@ use lightning::ln::channel_keys::{DelayedPaymentBasepoint, HtlcBasepoint, Revoca
 use lightning::types::features::ChannelTypeFeatures;
 use lightning::types::payment::PaymentPreimage;
 
-use super::channel::BOTH;
+use super::channel::{second_stage, BOTH};
 use super::Dice;
 
 /// A channel, one state of it, and the same in LDK's terms.
@@ -230,13 +230,9 @@ fn compare_htlc(
     let hash = commitment.htlc_sighash(&context, ours, true);
     let (one, other) =
         (random.broadcaster.sign_payment(hash), random.countersigner.sign_payment(hash));
-    let (witness, preimage) = if ours.htlc.offered {
-        (htlc_timeout::witness(random.format, &other, &one, &script), None)
-    } else {
-        let witness =
-            htlc_success::witness(random.format, &other, &one, &Preimage([5; 32]), &script);
-        (witness, Some(PaymentPreimage([5; 32])))
-    };
+    let input = second_stage(random.format, ours, &tx, &other, &Preimage([5; 32]));
+    let witness = input.witness(&one, EcdsaSighashType::All);
+    let preimage = (!ours.htlc.offered).then_some(PaymentPreimage([5; 32]));
     let expected =
         chan_utils::build_htlc_input_witness(&one, &other, &preimage, &script, &channel_type);
     assert_eq!(witness, expected);

@@ -12,7 +12,7 @@ use fulmen_channel::transactions::{
 };
 
 use super::channel::{
-    destination, full_spec, Channel, Signed, BOTH, DELAY, EXPIRY, FEERATE, PREIMAGE,
+    destination, full_spec, second_stage, Channel, Signed, BOTH, DELAY, EXPIRY, FEERATE, PREIMAGE,
 };
 use super::{assert_valid, missing_signature_bytes, sign, verdict};
 
@@ -148,13 +148,8 @@ fn ht_and_he_take_a_fee_input_with_anchors_only() {
             let hash =
                 fulmen_channel::transactions::sighash::sighash(tx, 0, &htlc.script, value, all);
             let ours = channel.broadcaster.sign_local_htlc(3, hash.unwrap());
-            tx.input[0].witness = fulmen_channel::transactions::htlc_success::witness(
-                format,
-                &theirs,
-                &ours,
-                &PREIMAGE,
-                &htlc.script,
-            );
+            let input = second_stage(format, htlc, tx, &theirs, &PREIMAGE);
+            tx.input[0].witness = input.witness(&ours, all);
         };
         let mut bumped = signed.built.htlc_tx(&context, htlc);
         bumped.input.push(signed.tx.input[0].clone());

@@ -3,6 +3,7 @@
 use bitcoin::consensus::encode::serialize;
 use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::secp256k1::{PublicKey, SecretKey};
+use bitcoin::sighash::EcdsaSighashType;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
 use fulmen_channel::keys::{CommitmentKeys, InMemorySigner, Inline, Secrets, Signer};
@@ -11,9 +12,10 @@ use fulmen_channel::payment::{PaymentHash, Preimage};
 use fulmen_channel::transactions::commitment::{
     self, CommitmentContext, CommitmentSpec, CommittedHtlc, Htlc, HtlcRef,
 };
-use fulmen_channel::transactions::{funding, htlc_success, htlc_timeout, weight};
+use fulmen_channel::transactions::{funding, weight};
 use serde_json::Value;
 
+use super::channel::second_stage;
 use super::{assert_valid, bytes, bytes32, vector};
 
 /// The two sides of the appendix, its channel and its HTLCs.
@@ -123,12 +125,8 @@ impl Appendix {
         remote: &Signature,
         local: &Signature,
     ) -> Transaction {
-        tx.input[0].witness = if htlc.htlc.offered {
-            htlc_timeout::witness(self.format, remote, local, &htlc.script)
-        } else {
-            let preimage = self.preimage(htlc.tag.1);
-            htlc_success::witness(self.format, remote, local, &preimage, &htlc.script)
-        };
+        let input = second_stage(self.format, htlc, &tx, remote, &self.preimage(htlc.tag.1));
+        tx.input[0].witness = input.witness(local, EcdsaSighashType::All);
         tx
     }
 }

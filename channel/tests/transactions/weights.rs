@@ -2,11 +2,11 @@
 
 use bitcoin::ScriptBuf;
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
+use fulmen_channel::keys::{Inline, Signer};
 use fulmen_channel::params::CommitmentFormat;
 use fulmen_channel::transactions::weight;
-use fulmen_channel::transactions::{htlc_success, htlc_timeout};
 
-use super::channel::{full_spec, Channel, BOTH};
+use super::channel::{full_spec, second_stage, Channel, BOTH, PREIMAGE};
 use super::{missing_signature_bytes, vector};
 
 const FORMATS: [(&str, CommitmentFormat); 2] = [
@@ -105,10 +105,11 @@ fn real_weights_are_the_predicted_ones() {
         assert_eq!(signed.built.weight() + slack, weight::commitment(format, 2));
         for offered in [true, false] {
             let (htlc, tx) = (signed.htlc(offered), signed.second_stage(offered));
-            let predicted = match offered {
-                true => htlc_timeout::input_weight(&htlc.script),
-                false => htlc_success::input_weight(&htlc.script),
-            };
+            let point = channel.broadcaster.per_commitment_point(3);
+            let theirs = channel.countersigner.sign_remote_htlcs(&point, &[[1; 32]], &Inline)[0];
+            let predicted = second_stage(format, htlc, tx, &theirs, &PREIMAGE).weight();
+            let shorter = 72 - theirs.serialize_der().len() as u64 - 1;
+            let predicted = predicted + shorter;
             let one_output_and_the_rest = 4 * (4 + 1 + 1 + 43 + 4) + 2;
             let real = tx.weight().to_wu() + missing_signature_bytes(tx);
             assert_eq!(real, predicted + one_output_and_the_rest);
