@@ -178,8 +178,10 @@ fn nothing_is_signed_or_revoked_afterwards() {
             pair.bob.handle(Input::Message(message.clone())).unwrap();
         }
         pair.bob.handle(Party::offer(2, 1_000_000)).unwrap_err();
-        let settle = pair.bob.removes(0, Removal::Fulfilled(preimage(5))).unwrap_err();
-        assert_eq!(settle, Refused::NotUsable("failed"));
+        let refuse = pair.bob.removes(0, Removal::Failed(vec![1])).unwrap_err();
+        assert_eq!(refuse, Refused::NotUsable("failed"));
+        // Known, for HE: but not said.
+        pair.bob.removes(0, Removal::Fulfilled(preimage(5))).unwrap();
         pair.bob.handle(Input::Block(Height::new(9_999))).unwrap();
         for said in pair.bob.sent.drain(..) {
             assert!(matches!(said, Message::Error(_)), "{said:?}");

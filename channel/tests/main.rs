@@ -11,6 +11,7 @@ mod codec;
 mod force_close;
 mod hostile;
 mod limits;
+mod onchain;
 mod opening;
 mod opening_rules;
 mod reestablish;

@@ -193,17 +193,32 @@ impl Commitments {
 
     /// We settle or fail an HTLC of the peer's. It goes out with our next commitment_signed.
     pub fn send_removal(&mut self, id: u64, removal: Removal) -> Result<(), Refused> {
+        let htlc = self.removable(id, &removal)?;
+        htlc.stage = Stage::RemoveProposed;
+        htlc.removal = Some(removal);
+        Ok(())
+    }
+
+    /// The channel is failed, and the preimage of an HTLC of the peer's becomes known: it is kept
+    /// for HE or HED, and not sent.
+    pub fn learn_preimage(&mut self, id: u64, preimage: Preimage) -> Result<(), Refused> {
+        let removal = Removal::Fulfilled(preimage);
+        let htlc = self.removable(id, &removal)?;
+        htlc.removal = Some(removal);
+        Ok(())
+    }
+
+    /// An HTLC of the peer's that may be removed so; about to be written.
+    fn removable(&mut self, id: u64, removal: &Removal) -> Result<&mut Htlc, Refused> {
         let htlc = self.htlcs.get_mut(&(Side::Remote, id)).ok_or(Refused::UnknownHtlc(id))?;
         if htlc.stage != Stage::Locked {
             return Err(Refused::UnknownHtlc(id));
         }
-        if matches!(&removal, Removal::Fulfilled(r) if r.hash() != htlc.payment_hash) {
+        if matches!(removal, Removal::Fulfilled(r) if r.hash() != htlc.payment_hash) {
             return Err(Refused::WrongPreimage(id));
         }
-        htlc.stage = Stage::RemoveProposed;
-        htlc.removal = Some(removal);
         self.dirty.insert(Row::Htlc(Side::Remote, id));
-        Ok(())
+        Ok(htlc)
     }
 
     /// The peer settles or fails an HTLC of ours. The preimage, if it is one.

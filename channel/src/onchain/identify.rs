@@ -1,12 +1,15 @@
 //! Who published what spends F, and which of its outputs is our own balance (RD or D).
 
 use crate::amount::Sat;
+use crate::contract::htlc::PenaltyRecord;
 use crate::contract::Commitments;
 use crate::keys::signer::Signer;
+use crate::onchain::published::Published;
+use crate::onchain::{local_commitment, remote_commitment, revoked_commitment};
 use crate::output::Spend;
 use crate::params::Side;
 use crate::script::to_remote;
-use crate::transactions::commitment::number_of;
+use crate::transactions::commitment::{number_of, HtlcRef};
 use bitcoin::{OutPoint, Transaction};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +42,33 @@ pub fn identify(contract: &Commitments, tx: &Transaction, signer: &dyn Signer) -
         return Spend::Remote;
     }
     Spend::Other
+}
+
+/// Reads the commitment `tx`, whoever's it is. `records` are the HTLCs that were ever on commitments
+/// of the peer's; only a revoked one needs them. Nothing for ES, and for a commitment newer than
+/// any we know.
+pub fn published(
+    contract: &Commitments,
+    tx: &Transaction,
+    signer: &dyn Signer,
+    records: &[(HtlcRef, PenaltyRecord)],
+) -> Option<Published> {
+    let number = number_of(tx, contract.obscuring_factor())?;
+    let local = local_commitment::read(contract, signer);
+    if local.txid == tx.compute_txid() {
+        return Some(local);
+    }
+    let state = &contract.state;
+    let before_latest = state.awaiting_revocation.then_some(state.revoking_point).flatten();
+    if number == state.remote_number {
+        return Some(remote_commitment::read(contract, tx, number, state.remote_point));
+    }
+    match before_latest {
+        Some(point) if number.checked_add(1) == Some(state.remote_number) => {
+            Some(remote_commitment::read(contract, tx, number, point))
+        }
+        _ => revoked_commitment::read(contract, tx, number, records),
+    }
 }
 
 /// Our own balance in a published commitment.

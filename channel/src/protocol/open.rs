@@ -4,7 +4,7 @@
 use super::closing::Negotiation;
 use crate::amount::{FeeratePerKw, Height};
 use crate::changeset::{encode, ChangeSet, Row, Rows};
-use crate::contract::htlc::Stage;
+use crate::contract::htlc::{Removal, Stage};
 use crate::contract::Commitments;
 use crate::error::{Answer, BadRow, Refused, Violation};
 use crate::input::{Command, Handled, Input};
@@ -142,7 +142,7 @@ impl Open {
                 (Side::Remote, Stage::Locked, None) => {
                     tools.out.stage(Output::Event(Event::Received(received(*id, htlc))));
                 }
-                (Side::Local, _, Some(crate::contract::htlc::Removal::Fulfilled(preimage))) => {
+                (Side::Local, _, Some(Removal::Fulfilled(preimage))) => {
                     let memo = htlc.memo.clone();
                     let event = Event::Fulfilled { id: *id, preimage: *preimage, memo };
                     tools.out.at_once(Output::Event(event));
@@ -233,10 +233,14 @@ impl Open {
                 return self.contract.send_add(offer).map(Handled::Offered);
             }
             Command::Remove { id, removal } => {
-                if self.life.failed.is_some() {
-                    return Err(Refused::NotUsable("failed"));
+                match (&self.life.failed, removal) {
+                    (None, removal) => self.contract.send_removal(id, removal)?,
+                    // Nothing is said any more, but the preimage claims the HTLC on chain.
+                    (Some(_), Removal::Fulfilled(preimage)) => {
+                        self.contract.learn_preimage(id, preimage)?;
+                    }
+                    (Some(_), _) => return Err(Refused::NotUsable("failed")),
                 }
-                self.contract.send_removal(id, removal)?;
             }
             Command::Close { script, feerate } => self.want_close(script, feerate)?,
             Command::ForceClose(why) => self.force_close(why, tools)?,

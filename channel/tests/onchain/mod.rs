@@ -1,0 +1,6 @@
+//! What each side takes of a commitment in a block, whoever published it: every claim of the paper,
+//! accepted by Bitcoin's own rules, and worth every satoshi that is one's own.
+
+mod breach;
+mod chain;
+mod unilateral;
