@@ -173,15 +173,16 @@ fn nothing_is_signed_or_revoked_afterwards() {
     pair.bob.handle(force_close()).unwrap();
     let number = pair.bob.open().contract.state.local_number;
     pair.bob.sent.clear();
+    let id = pair.bob.received(5);
     let try_all = |pair: &mut Pair| {
         for message in &messages {
             pair.bob.handle(Input::Message(message.clone())).unwrap();
         }
         pair.bob.handle(Party::offer(2, 1_000_000)).unwrap_err();
-        let refuse = pair.bob.removes(0, Removal::Failed(vec![1])).unwrap_err();
+        let refuse = pair.bob.removes(id, Removal::Failed(vec![1])).unwrap_err();
         assert_eq!(refuse, Refused::NotUsable("failed"));
         // Known, for HE: but not said.
-        pair.bob.removes(0, Removal::Fulfilled(preimage(5))).unwrap();
+        pair.bob.removes(id, Removal::Fulfilled(preimage(5))).unwrap();
         pair.bob.handle(Input::Block(Height::new(9_999))).unwrap();
         for said in pair.bob.sent.drain(..) {
             assert!(matches!(said, Message::Error(_)), "{said:?}");
