@@ -1,10 +1,13 @@
 //! Calls that ask and show: what is sent, what is printed, how it ends.
 
 use super::mock::{admin_macaroon, certificate, one, run, start};
+use super::pty::Pty;
 use fulmen_proto::lnrpc::{
-    channel_point::FundingTxid, close_status_update, open_status_update, AddInvoiceResponse, Chain,
-    ChannelCloseUpdate, ChannelOpenUpdate, ChannelPoint, CloseStatusUpdate, ConnectPeerRequest,
-    GetInfoResponse, Invoice, OpenChannelRequest, OpenStatusUpdate, PendingUpdate,
+    channel_point::FundingTxid, close_status_update, open_status_update, AddInvoiceResponse,
+    BakeMacaroonResponse, Chain, Channel, ChannelCloseUpdate, ChannelOpenUpdate, ChannelPoint,
+    CloseChannelRequest, CloseStatusUpdate, ConnectPeerRequest, GetInfoResponse, Invoice,
+    ListChannelsResponse, ListUnspentResponse, OpenChannelRequest, OpenStatusUpdate, OutPoint,
+    PendingUpdate, SendCoinsResponse, Utxo, WalletBalanceResponse,
 };
 use prost::Message;
 use serde_json::{json, Value};
@@ -125,8 +128,12 @@ async fn only_the_certificate_in_the_file_is_trusted() {
 async fn a_daemon_that_is_away_is_named() {
     let daemon = start(|_| one(&GetInfoResponse::default())).await;
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let words = [&format!("--rpcserver={free}"), "--network=regtest", "getinfo"];
-    let ended = run(daemon.directory.path(), &words, "").await;
+    let words = daemon.words("getinfo").into_iter();
+    let aside = |word: String| match word.starts_with("--rpcserver") {
+        true => format!("--rpcserver={free}"),
+        false => word,
+    };
+    let ended = run(&words.map(aside).collect::<Vec<_>>(), "").await;
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains(&format!("cannot reach fulmend at {free}")), "{}", ended.stderr);
     assert!(ended.stderr.contains("refused"), "{}", ended.stderr);
@@ -193,4 +200,148 @@ async fn closechannel_waits_when_told_and_fails_when_the_stream_ends() {
     let ended = daemon.cli(&format!("closechannel {TXID} 0 --force")).await;
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("ended the stream before"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn sendcoins_asks_on_a_terminal() {
+    let daemon = start(|call| match call.path.as_str() {
+        "/lnrpc.Lightning/WalletBalance" => one(&WalletBalanceResponse {
+            total_balance: 9,
+            confirmed_balance: 7,
+            ..WalletBalanceResponse::default()
+        }),
+        "/lnrpc.Lightning/ListUnspent" => {
+            let utxo = |txid: &str, amount_sat| {
+                let outpoint = OutPoint { txid_str: txid.into(), ..OutPoint::default() };
+                Utxo { outpoint: Some(outpoint), amount_sat, ..Utxo::default() }
+            };
+            one(&ListUnspentResponse { utxos: vec![utxo(TXID, 5), utxo("00", 6)] })
+        }
+        _ => one(&SendCoinsResponse { txid: "aa".into() }),
+    })
+    .await;
+    let utxo = format!("sendcoins --sweepall --utxo {TXID}:0 bc1");
+    for (line, amount) in
+        [("sendcoins bc1 3", 3), ("sendcoins --sweepall bc1", 7), (utxo.as_str(), 5)]
+    {
+        for (typed, sent) in [("yes\n", true), ("no\n", false)] {
+            let before = daemon.paths().len();
+            let answers = [("Confirm payment (yes/no): ", typed)];
+            let (code, shown) = Pty::run(&daemon, line, &answers).await;
+            assert_eq!(code, Some(0), "{shown}");
+            assert!(shown.contains(&format!("Amount: {amount}\r\n")), "{shown}");
+            let paths = daemon.paths().split_off(before);
+            assert_eq!(paths.contains(&"/lnrpc.Lightning/SendCoins".to_owned()), sent);
+        }
+    }
+    let (code, shown) = Pty::run(&daemon, "sendcoins --force bc1 3", &[]).await;
+    assert_eq!((code, shown.contains("Confirm")), (Some(0), false), "{shown}");
+}
+
+#[tokio::test]
+async fn tables_are_for_people() {
+    let daemon = start(|call| match call.path.as_str() {
+        "/lnrpc.Lightning/ListUnspent" => {
+            let outpoint = OutPoint { txid_str: "aa".into(), ..OutPoint::default() };
+            let utxo = Utxo { outpoint: Some(outpoint), amount_sat: 50_000, ..Utxo::default() };
+            one(&ListUnspentResponse { utxos: vec![utxo] })
+        }
+        _ => one(&GetInfoResponse { alias: "alice".into(), ..GetInfoResponse::default() }),
+    })
+    .await;
+    let before = daemon.cli("--format table getinfo").await.stdout;
+    assert!(before.contains("\nalias                "), "{before}");
+    assert_eq!(daemon.cli("getinfo --format=table").await.stdout, before);
+    let coins = daemon.cli("listunspent --format=table").await.stdout;
+    assert_eq!(coins, "CONFS     SAT  ADDRESS  OUTPOINT\n    0  50,000           aa:0\n");
+    // lncli's own shape, in which this one answer differs from the message
+    let coins = daemon.cli("listunspent").await.stdout;
+    let shape = "{\n    \"utxos\": [\n        {\n            \"address_type\": 0,\n            \
+                 \"address\": \"\",\n            \"amount_sat\": 50000,\n            \
+                 \"pk_script\": \"\",\n            \"outpoint\": \"aa:0\",\n            \
+                 \"confirmations\": 0\n        }\n    ]\n}\n";
+    assert_eq!(coins, shape);
+}
+
+#[tokio::test]
+async fn closeallchannels_tells_how_each_ended() {
+    let daemon = start(|call| match call.path.as_str() {
+        "/lnrpc.Lightning/ListChannels" => {
+            let channel = |active, index: u32| Channel {
+                active,
+                channel_point: format!("{TXID}:{index}"),
+                remote_pubkey: "02bf".into(),
+                ..Channel::default()
+            };
+            one(&ListChannelsResponse { channels: vec![channel(true, 0), channel(false, 1)] })
+        }
+        _ if call.request::<CloseChannelRequest>().force => Err(Status::unknown("no")),
+        _ => {
+            let pending = PendingUpdate { txid: txid_bytes(), ..PendingUpdate::default() };
+            let update = Some(close_status_update::Update::ClosePending(pending));
+            one(&CloseStatusUpdate { update })
+        }
+    })
+    .await;
+    let ended = daemon.cli_with_input("closeallchannels --sat_per_vbyte 3", "yes\n").await;
+    let closed = |index, txid: &str, error: &str| {
+        format!(
+            "{{\n    \"remote_pub_key\": \"02bf\",\n    \"channel_point\": \"{TXID}:{index}\",\n    \
+             \"closing_txid\": \"{txid}\",\n    \"error\": \"{error}\"\n}}\n"
+        )
+    };
+    assert_eq!((ended.code, ended.stdout), (Some(0), closed(0, TXID, "")));
+    assert!(ended.stderr.contains("Close 1 channels? (yes/no): "), "{}", ended.stderr);
+    assert_eq!(daemon.call(1).request::<CloseChannelRequest>().sat_per_vbyte, 3);
+    let ended = daemon.cli("closeallchannels --force --inactive_only -s").await;
+    let refused = closed(1, "", "rpc error: code = Unknown desc = no");
+    assert_eq!((ended.code, ended.stdout), (Some(0), refused));
+    let ended = daemon.cli("closeallchannels --force --skip_confirmation").await;
+    assert_eq!(ended.stdout.matches("channel_point").count(), 2);
+    let before = daemon.paths().len();
+    let ended = daemon.cli_with_input("closeallchannels --force", "no\n").await;
+    assert!(ended.stderr.contains("1 of them without the peer"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nothing was closed"), "{}", ended.stderr);
+    assert_eq!((ended.code, daemon.paths().len()), (Some(1), before + 1));
+    let ended = daemon.cli("closeallchannels --inactive_only").await;
+    assert!(ended.stderr.contains("with --force only"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn macaroons_are_baked_narrowed_and_shown() {
+    let daemon =
+        start(|_| one(&BakeMacaroonResponse { macaroon: hex::encode(admin_macaroon()) })).await;
+    let baked = daemon.cli("bakemacaroon info:read offchain:read").await.stdout;
+    assert_eq!(baked, format!("{}\n", hex::encode(admin_macaroon())));
+    let file = |name: &str| daemon.directory.path().join(name).display().to_string();
+    let (made, narrow) = (file("made.macaroon"), file("narrow.macaroon"));
+    let line = format!("bakemacaroon --save_to {made} --ip_address 127.0.0.1 info:read");
+    assert_eq!(daemon.cli(&line).await.stdout, format!("Macaroon saved to {made}\n"));
+    let line = format!("constrainmacaroon --timeout 60 --custom_caveat_name x {made} {narrow}");
+    assert_eq!(daemon.cli(&line).await.code, Some(0));
+    let shown = daemon.cli(&format!("printmacaroon --macaroon_file {narrow}")).await;
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!((&shown["version"], &shown["root_key_id"]), (&json!(2), &json!("0")));
+    assert!(shown["permissions"].as_array().unwrap().contains(&json!("offchain:write")));
+    let caveats = shown["caveats"].as_array().unwrap();
+    assert_eq!((&caveats[0], &caveats[2]), (&json!("ipaddr 127.0.0.1"), &json!("lnd-custom x")));
+    assert!(caveats[1].as_str().unwrap().starts_with("time-before 20"), "{caveats:?}");
+    let hex = daemon.cli(&format!("printmacaroon {}", baked.trim())).await.stdout;
+    assert!(hex.contains("\"caveats\": []"), "{hex}");
+    assert!(daemon.cli("printmacaroon abcd").await.stderr.contains("no macaroon of version 2"));
+    let calls = daemon.paths().len();
+    let wrong = daemon.cli("bakemacaroon --custom_caveat_condition y info:read").await;
+    assert!(wrong.stderr.contains("needs custom_caveat_name"), "{}", wrong.stderr);
+    assert_eq!(daemon.paths().len(), calls);
+}
+
+#[tokio::test]
+async fn metadata_goes_with_each_call() {
+    let daemon = start(|_| one(&GetInfoResponse::default())).await;
+    assert_eq!(daemon.cli("--metadata Tenant:7 --metadata a:b:c getinfo").await.code, Some(0));
+    let sent = daemon.call(0).metadata;
+    let value = |key: &str| sent.get(key).unwrap().to_str().unwrap();
+    assert_eq!((value("tenant"), value("a")), ("7", "b:c"));
+    let ended = daemon.cli("--metadata nothing getinfo").await;
+    assert!(ended.stderr.contains("nothing is no metadata"), "{}", ended.stderr);
 }

@@ -6,3 +6,5 @@ mod calls;
 mod compared;
 mod mock;
 mod paying;
+mod pty;
+mod startup;

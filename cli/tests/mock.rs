@@ -5,7 +5,6 @@ use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use std::convert::Infallible;
 use std::future::Future;
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -105,10 +104,15 @@ impl Daemon {
 
     /// Runs fulmen-cli against this daemon with `input` on its standard input.
     pub async fn cli_with_input(&self, line: &str, input: &str) -> Ended {
+        run(&self.words(line), input).await
+    }
+
+    /// A command line against this daemon.
+    pub fn words(&self, line: &str) -> Vec<String> {
+        let directory = format!("--fulmendir={}", self.directory.path().display());
         let server = format!("--rpcserver=localhost:{}", self.port);
-        let mut words = vec![server.as_str(), "--network=regtest"];
-        words.extend(line.split_whitespace());
-        run(self.directory.path(), &words, input).await
+        let words = [directory, server, "--network=regtest".into()].into_iter();
+        words.chain(line.split_whitespace().map(str::to_owned)).collect()
     }
 
     /// The paths called, in order.
@@ -121,11 +125,9 @@ impl Daemon {
     }
 }
 
-/// Runs fulmen-cli with `directory` as fulmend's.
-pub async fn run(directory: &Path, words: &[&str], input: &str) -> Ended {
+/// Runs fulmen-cli.
+pub async fn run(words: &[String], input: &str) -> Ended {
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_fulmen-cli"))
-        .arg("--fulmendir")
-        .arg(directory)
         .args(words)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

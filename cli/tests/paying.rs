@@ -1,6 +1,7 @@
 //! payinvoice, sendpayment, trackpayment: asking, watching, ending.
 
 use super::mock::{one, start, Answer, Call, Daemon};
+use super::pty::Pty;
 use fulmen_proto::lnrpc::payment::PaymentStatus;
 use fulmen_proto::lnrpc::{PayReq, Payment, PaymentFailureReason};
 use fulmen_proto::routerrpc::{SendPaymentRequest, TrackPaymentRequest};
@@ -113,4 +114,19 @@ async fn keysend_draws_its_own_preimage() {
     let asked = [daemon.call(0), daemon.call(1)].map(|call| call.request::<SendPaymentRequest>());
     assert_eq!(asked[0].dest_custom_records[&5_482_373_484].len(), 32);
     assert_ne!(asked[0].payment_hash, asked[1].payment_hash);
+}
+
+#[tokio::test]
+async fn on_a_terminal_a_payment_is_drawn_as_it_goes() {
+    let daemon = paying(PaymentStatus::Succeeded).await;
+    let answers = [("Confirm payment (yes/no): ", "yes\n")];
+    let (code, shown) = Pty::run(&daemon, "payinvoice lnbcrt1x", &answers).await;
+    assert_eq!(code, Some(0), "{shown}");
+    let (in_flight, ended) = shown.split_once("Payment status: IN_FLIGHT").unwrap();
+    assert!(in_flight.contains("HTLC_STATE"), "{shown}");
+    // four lines up, and what stood there is gone
+    assert!(ended.contains("\x1b[4A\x1b[J") && ended.contains("Payment status: SUCCEEDED"));
+    assert!(!shown.contains("\"status\""), "{shown}");
+    let (code, shown) = Pty::run(&daemon, "payinvoice --json -f lnbcrt1x", &[]).await;
+    assert_eq!((code, shown.contains("\"status\": \"SUCCEEDED\"")), (Some(0), true), "{shown}");
 }
