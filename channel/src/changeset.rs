@@ -34,8 +34,12 @@ pub enum Row {
     Life,
 }
 
-/// The first byte of each row's value: the format of what follows.
-const FORMAT: u8 = 1;
+/// The first byte of each row's value: the format of what follows. One more with each release in
+/// which a record has grown.
+const FORMAT: u8 = 2;
+
+/// What a row of an earlier format is taken to end with: see [`decode`].
+const GROWTH: [u8; 256] = [0; 256];
 
 impl Row {
     /// The row's name as bytes, in an order that keeps rows of a kind together.
@@ -110,7 +114,7 @@ pub struct Rows(pub BTreeMap<Row, Vec<u8>>);
 impl Rows {
     /// Reads one row, if it is there.
     pub fn read<T: DeserializeOwned>(&self, row: Row) -> Result<Option<T>, BadRow> {
-        self.0.get(&row).map(|value| decode(row, value)).transpose()
+        self.0.get(&row).map(|value| decode_row(row, value)).transpose()
     }
     /// Reads a row that every channel has.
     pub fn require<T: DeserializeOwned>(&self, row: Row) -> Result<T, BadRow> {
@@ -122,29 +126,80 @@ impl Rows {
         pick: impl Fn(Row) -> Option<K>,
     ) -> Result<Vec<(K, T)>, BadRow> {
         let picked = self.0.iter().filter_map(|(row, value)| Some((*row, pick(*row)?, value)));
-        picked.map(|(row, key, value)| Ok((key, decode(row, value)?))).collect()
+        picked.map(|(row, key, value)| Ok((key, decode_row(row, value)?))).collect()
     }
 }
 
-/// The bytes of a row.
+/// The bytes of a row: postcard behind the byte that names the format.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![FORMAT];
     // Cannot fail: the sink is a Vec and every row type has a known length.
-    match postcard::to_extend(value, Vec::new()) {
-        Ok(body) => bytes.extend_from_slice(&body),
-        Err(error) => panic!("a channel row cannot be written: {error}"),
+    match postcard::to_extend(value, vec![FORMAT]) {
+        Ok(bytes) => bytes,
+        Err(error) => panic!("a row cannot be written: {error}"),
     }
-    bytes
 }
 
-fn decode<T: DeserializeOwned>(row: Row, value: &[u8]) -> Result<T, BadRow> {
-    match value.split_first() {
-        Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|e| bad(row, e.to_string())),
-        Some((other, _)) => Err(bad(row, format!("its format {other} is newer than this version"))),
-        None => Err(bad(row, "it is empty")),
-    }
+/// What [`encode`] made bytes of.
+///
+/// A row of an earlier format may be shorter than its type is today: what it lacks reads as zeros,
+/// which are `None`, `false`, 0 or empty. So a field may be added at the end of a row's own type,
+/// where it means that. A row of today's format must be whole.
+///
+/// # Errors
+/// In words, for bytes of a later version or damaged ones.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let read = match bytes.split_first() {
+        Some((&FORMAT, body)) => postcard::from_bytes(body),
+        Some((1..FORMAT, body)) => postcard::from_bytes(&[body, &GROWTH].concat()),
+        Some((other, _)) => return Err(format!("its format {other} is newer than this version")),
+        None => return Err("it is empty".into()),
+    };
+    read.map_err(|error| error.to_string())
+}
+
+fn decode_row<T: DeserializeOwned>(row: Row, value: &[u8]) -> Result<T, BadRow> {
+    decode(value).map_err(|why| bad(row, why))
 }
 
 pub(crate) fn bad(row: Row, why: impl Into<String>) -> BadRow {
     BadRow { row: format!("{row:?}"), why: why.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Grown {
+        was: u64,
+        script: Option<Vec<u8>>,
+        names: Vec<String>,
+        secret: [u8; 32],
+        asked: bool,
+    }
+
+    #[test]
+    fn what_an_earlier_format_lacks_is_zero_and_todays_must_be_whole() {
+        let grown = Grown {
+            was: 500,
+            script: Some(vec![1]),
+            names: vec!["a".into()],
+            secret: [7; 32],
+            asked: true,
+        };
+        let mut bytes = encode(&grown);
+        assert_eq!(decode(&bytes), Ok(grown));
+        bytes.pop();
+        decode::<Grown>(&bytes).unwrap_err();
+        let mut earlier = encode(&500_u64);
+        decode::<Grown>(&earlier).unwrap_err();
+        earlier[0] = FORMAT - 1;
+        let zeros = Grown { was: 500, script: None, names: vec![], secret: [0; 32], asked: false };
+        assert_eq!(decode(&earlier), Ok(zeros));
+        for other in [0, FORMAT + 1] {
+            earlier[0] = other;
+            decode::<Grown>(&earlier).unwrap_err();
+        }
+        decode::<Grown>(&[]).unwrap_err();
+    }
 }

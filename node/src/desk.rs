@@ -10,18 +10,16 @@
 //! or numbered twice while a unit waits in the store's queue.
 
 use crate::store::{KeyRange, Store, StoreError, Table, Unit};
+use fulmen_channel::changeset;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// A value that is a row: postcard behind a byte that names its format.
+/// A value that is a row. How it may grow: docs/architecture.md, "Records that grow".
 pub trait Record: Serialize + DeserializeOwned {
     /// Where its rows are.
     const TABLE: Table;
 }
-
-/// The format that this build writes.
-const FORMAT: u8 = 1;
 
 /// What is durable.
 pub trait Rows {
@@ -48,11 +46,9 @@ impl Rows for Store {
     }
 }
 
-/// A value as bytes: postcard behind a byte that names the format.
+/// A value as bytes, in the form of the contract's rows.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // Serialising into a Vec fails only for sequences of unknown length, which no record has.
-    let body = postcard::to_stdvec(value).unwrap_or_default();
-    std::iter::once(FORMAT).chain(body).collect()
+    changeset::encode(value)
 }
 
 /// What [`encode`] made bytes of. `what` names it in the error.
@@ -61,11 +57,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// `StoreError::Failed` for bytes of a later version, or damaged ones.
 pub fn decode_as<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
     let bad = |why: String| StoreError::Failed(format!("{what} cannot be read: {why}"));
-    match bytes.split_first() {
-        Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|error| bad(error.to_string())),
-        Some((other, _)) => Err(bad(format!("its format {other} is of a later version"))),
-        None => Err(bad("it is empty".into())),
-    }
+    changeset::decode(bytes).map_err(bad)
 }
 
 /// The record in a row, say of a scan.

@@ -13,6 +13,7 @@
 //! one tried: from then on nothing is accepted, so that nothing more is signed.
 
 mod lock;
+mod migrate;
 mod range;
 mod sqlite;
 mod table;
@@ -28,8 +29,9 @@ pub use writer::{Stats, Store, QUEUE_CAPACITY};
 
 use std::path::PathBuf;
 
-/// The layout of the file that this build writes. A file of a later one is refused.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The version of the file that this build writes. A file of a later one is refused, one of an
+/// earlier one is brought forward when it is opened.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// A row: its key and its value.
 pub type Row = (Vec<u8>, Vec<u8>);

@@ -1,6 +1,7 @@
 //! The storage on SQLite: WAL, synchronous=FULL, every row with a check sum.
 
-use super::{DirLock, KeyRange, Row, Storage, StoreError, Table, Unit, Write, SCHEMA_VERSION};
+use super::{migrate, DirLock, KeyRange};
+use super::{Row, Storage, StoreError, Table, Unit, Write, SCHEMA_VERSION};
 use crate::files;
 use bitcoin::hashes::{siphash24, HashEngine};
 use rusqlite::{params_from_iter, Connection, OpenFlags, OptionalExtension, TransactionBehavior};
@@ -31,18 +32,15 @@ pub struct SqliteStorage {
 
 impl SqliteStorage {
     /// Opens `path`, making it and its directory if there are none. An existing file is read
-    /// through and checked, without a write to it, before it is used.
+    /// through and checked, without a write to it, before it is used; one of an earlier version is
+    /// copied, then brought forward.
     pub fn open(path: &Path, options: &SqliteOptions) -> Result<Self, StoreError> {
         let at = At(path);
         files::make_private_directory(files::directory_of(path))
             .map_err(|error| at.unusable(error))?;
         let lock = DirLock::take(&path.with_extension("lock"))?;
-        if path.exists() {
-            at.check()?;
-        } else {
-            at.create()?;
-        }
-        let writer = at.open_writer(options).map_err(|error| at.unusable(error))?;
+        let version = if path.exists() { at.check()? } else { at.create()? };
+        let writer = at.open_writer(options, version).map_err(|error| at.unusable(error))?;
         Ok(SqliteStorage {
             path: path.to_path_buf(),
             writer: Mutex::new(Some(writer)),
@@ -186,7 +184,8 @@ impl At<'_> {
         Ok(connection)
     }
 
-    fn open_writer(&self, options: &SqliteOptions) -> rusqlite::Result<Connection> {
+    /// A file of `version` is brought forward to today's.
+    fn open_writer(&self, options: &SqliteOptions, version: u32) -> rusqlite::Result<Connection> {
         let mut connection = Connection::open(self.0)?;
         connection.busy_timeout(Duration::from_secs(10))?;
         connection.set_prepared_statement_cache_capacity(64);
@@ -206,16 +205,16 @@ impl At<'_> {
                 table.name()
             ))?;
         }
-        let version = seal(VERSION_KEY, &SCHEMA_VERSION.to_be_bytes());
-        transaction
-            .execute("INSERT OR IGNORE INTO meta VALUES (?1, ?2)", (VERSION_KEY, version))?;
+        migrate::run(migrate::STEPS, version, &transaction)?;
+        let newest = seal(VERSION_KEY, &SCHEMA_VERSION.to_be_bytes());
+        transaction.execute("REPLACE INTO meta VALUES (?1, ?2)", (VERSION_KEY, newest))?;
         transaction.commit()?;
         Ok(connection)
     }
 
     /// Makes the file under another name first, so that one under this name is always whole: a
     /// database without its tables has lost them, and is not taken for a new one.
-    fn create(&self) -> Result<(), StoreError> {
+    fn create(&self) -> Result<u32, StoreError> {
         if files::beside(self.0, "-wal").exists() {
             return Err(self.damaged("its log is there, but the file itself is not"));
         }
@@ -226,15 +225,17 @@ impl At<'_> {
             }
             // SQLite gives the log beside the file the mode of the file.
             files::create(&new, &[], 0o600)?;
-            At(&new).open_writer(&Default::default())?.close().map_err(|(_, error)| error)?;
+            let made = At(&new).open_writer(&Default::default(), SCHEMA_VERSION)?;
+            made.close().map_err(|(_, error)| error)?;
             std::fs::rename(&new, self.0)?;
             Ok(files::sync_directory_of(self.0)?)
         })();
-        made.map_err(|error| self.unusable(error))
+        made.map(|()| SCHEMA_VERSION).map_err(|error| self.unusable(error))
     }
 
-    /// Reads everything once, writing nothing: version, structure, and the sum of each row.
-    fn check(&self) -> Result<(), StoreError> {
+    /// Reads everything once, writing nothing: version, structure, and the sum of each row. Returns
+    /// the version; one of an earlier version has been copied.
+    fn check(&self) -> Result<u32, StoreError> {
         let connection = self.open_reader().map_err(|error| self.refused(error))?;
         let found: String = connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -249,20 +250,23 @@ impl At<'_> {
         let version: [u8; 4] = version
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or_else(|| self.damaged("it has no schema version"))?;
-        match u32::from_be_bytes(version) {
-            SCHEMA_VERSION => {}
+        let version = match u32::from_be_bytes(version) {
+            0 => return Err(self.damaged("there never was a schema version 0")),
             found if found > SCHEMA_VERSION => {
                 return Err(StoreError::Newer { path: self.0.to_path_buf(), found })
             }
-            found => return Err(self.damaged(format!("there never was a schema version {found}"))),
-        }
+            found => found,
+        };
         for table in Table::ALL {
             if self.has(&connection, *table)? {
                 let range = KeyRange::all();
                 self.visit(&connection, *table, &range, usize::MAX, false, |_, _| ())?;
             }
         }
-        Ok(())
+        if version < SCHEMA_VERSION {
+            migrate::back_up(&connection, self.0, version)?;
+        }
+        Ok(version)
     }
 
     fn has(&self, connection: &Connection, table: Table) -> Result<bool, StoreError> {

@@ -101,13 +101,55 @@ fn the_database_of_another_program_is_refused() {
 #[test]
 fn a_newer_schema_is_refused() {
     let (_dir, path) = filled();
-    let store = Store::open(&path).unwrap();
-    let mut unit = Unit::new();
-    unit.put(Table::Meta, *b"schema_version", (SCHEMA_VERSION + 1).to_be_bytes());
-    store.commit_blocking(unit).unwrap();
-    store.close();
+    set_version(&path, SCHEMA_VERSION + 1);
     let error = Store::open(&path).err().unwrap();
     assert_eq!(error, StoreError::Newer { path, found: SCHEMA_VERSION + 1 });
+}
+
+/// Overwrites the version that the file says it has.
+fn set_version(path: &Path, version: u32) {
+    let store = Store::open(path).unwrap();
+    let mut unit = Unit::new();
+    unit.put(Table::Meta, *b"schema_version", version.to_be_bytes());
+    store.commit_blocking(unit).unwrap();
+    store.close();
+}
+
+#[test]
+fn an_earlier_schema_is_copied_and_brought_forward() {
+    let (_dir, path) = filled();
+    set_version(&path, 1);
+    let backup = path.with_extension("db.v1-backup");
+    // Left by a migration that did not end.
+    std::fs::write(&backup, "half a file").unwrap();
+    let store = Store::open(&path).unwrap();
+    assert_eq!(version(&store), SCHEMA_VERSION);
+    assert_eq!(store.get(Table::Preimage, &[1]).unwrap(), Some(MARK.to_vec()));
+    store.close();
+    let copy = rusqlite::Connection::open(&backup).unwrap();
+    let count = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM channel_row"), 100);
+    let of_version_1 = "SELECT hex(substr(value, 1, 4)) = '00000001' FROM meta";
+    assert_eq!(count(of_version_1), 1);
+    std::fs::remove_file(&backup).unwrap();
+    Store::open(&path).unwrap();
+    assert!(!backup.exists(), "it was of today's version already");
+}
+
+#[test]
+fn without_its_copy_nothing_is_brought_forward() {
+    let (_dir, path) = filled();
+    set_version(&path, 1);
+    let before = std::fs::read(&path).unwrap();
+    std::fs::create_dir(path.with_extension("db.v1-backup")).unwrap();
+    let error = Store::open(&path).err().unwrap();
+    assert!(error.to_string().contains("cannot be copied"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+fn version(store: &Store) -> u32 {
+    let version = store.get(Table::Meta, b"schema_version").unwrap().unwrap();
+    u32::from_be_bytes(version.try_into().unwrap())
 }
 
 #[test]
