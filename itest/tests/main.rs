@@ -9,9 +9,11 @@
 mod at_once;
 mod bitcoind;
 mod command_line;
+mod invoice_news;
 mod killed;
 mod ldk_alone;
 mod ldk_peer;
+mod macaroons;
 mod python_client;
 mod refusals;
 mod tidy;

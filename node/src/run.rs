@@ -60,6 +60,7 @@ pub async fn run(config: Config, stop: watch::Sender<bool>) -> Result<(), Failur
     let count = move || u32::try_from(of_channels.all().len()).unwrap_or(u32::MAX);
     let money = Arc::new(Money::new(wallet, store.clone(), count));
     let switchboard = Switchboard::new(&store, &keys, &registry, &chain, config.network);
+    let switchboard = switchboard.map_err(|e| e.to_string())?;
     let (peer_events, peer_news) = mpsc::channel(EVENTS);
     let peers = Peers::start(peers_config(&config, &keys), peer_events).await;
     let peers = peers.map_err(|e| say("listening for peers")(&e))?;
@@ -88,6 +89,7 @@ pub async fn run(config: Config, stop: watch::Sender<bool>) -> Result<(), Failur
     let node = Node { config, services, money, switchboard, header_time, stop };
     let node = Arc::new(node);
     node.switchboard.resume().await.map_err(|e| e.to_string())?;
+    tokio::spawn(expire_invoices(node.switchboard.clone()));
     let served = crate::rpc::serve(node.clone(), &directory).await?;
     wait_for_stop(&node, &store, pump).await;
     served.stop().await;
@@ -199,6 +201,12 @@ async fn follow_chain(
         }
     }
     "the chain is no longer followed".into()
+}
+
+async fn expire_invoices(switchboard: Arc<Switchboard>) {
+    if let Err(error) = switchboard.expire_invoices().await {
+        tracing::error!("invoices are no longer cancelled when they expire: {error}");
+    }
 }
 
 async fn wait_for_stop(node: &Node, store: &Store, pump: tokio::task::JoinHandle<Failure>) {

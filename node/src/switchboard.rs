@@ -12,9 +12,10 @@ use crate::chain::Chain;
 use crate::channels::registry::Registry;
 use crate::channels::{Action, Hub, ToChannel};
 use crate::clock;
-use crate::desk::{decode, Desk, Pending, Record};
+use crate::desk::{decode, Desk, Pending, Record, Rows};
+use crate::invoices::expiry::Expiries;
 use crate::invoices::registry::{self as invoices, InvoiceError};
-use crate::invoices::Invoice;
+use crate::invoices::{Invoice, InvoiceNews, Told};
 use crate::keys::KeyRing;
 use crate::payments::{lifecycle, News, PayError, Payment, Request, Status, World};
 use crate::store::{KeyRange, Store, StoreError, Table, Unit};
@@ -32,10 +33,8 @@ use lightning::ln::types::ChannelId;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, oneshot, watch, Notify};
+use tokio::sync::{oneshot, watch, Notify};
 
-/// How many changes of invoices a slow listener may be behind.
-const INVOICE_NEWS: usize = 1024;
 /// How many payments may be under way, or wait for room on a channel, at once.
 const MOST_UNDER_WAY: usize = 20_000;
 
@@ -55,7 +54,9 @@ pub struct Switchboard {
     live: Mutex<BTreeSet<u64>>,
     /// Something was resolved: a channel that had no room may have some now.
     room: Notify,
-    invoice_news: broadcast::Sender<Invoice>,
+    /// Who listens to invoices.
+    pub invoice_news: Arc<InvoiceNews>,
+    expiries: Expiries,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -64,14 +65,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Switchboard {
     /// A switchboard over what is in `store`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
     pub fn new(
         store: &Store,
         keys: &KeyRing,
         registry: &Registry,
         chain: &Chain,
         network: Network,
-    ) -> Arc<Self> {
-        Arc::new(Switchboard {
+    ) -> Result<Arc<Self>, StoreError> {
+        let last = |table| -> Result<u64, StoreError> {
+            let key = store.last_key(table)?.and_then(|key| key.try_into().ok());
+            Ok(key.map_or(0, u64::from_be_bytes))
+        };
+        let told =
+            Told { add_index: last(Table::Invoice)?, settle_index: last(Table::InvoiceBySettle)? };
+        Ok(Arc::new(Switchboard {
             store: store.clone(),
             registry: registry.clone(),
             chain: chain.clone(),
@@ -82,8 +92,9 @@ impl Switchboard {
             payments: News::default(),
             live: Mutex::default(),
             room: Notify::new(),
-            invoice_news: broadcast::Sender::new(INVOICE_NEWS),
-        })
+            invoice_news: Arc::new(InvoiceNews::after(told)),
+            expiries: Expiries::default(),
+        }))
     }
 
     /// One step over the rows: what it writes goes into `unit`. The second value is to be called
@@ -135,10 +146,15 @@ impl Switchboard {
     /// # Errors
     /// As [`invoices::add`].
     pub async fn add_invoice(self: &Arc<Self>, invoice: Invoice) -> Result<Invoice, InvoiceError> {
-        let invoice = self.commit(|desk| invoices::add(desk, invoice)).await?;
-        // Nobody may be listening.
-        let _ = self.invoice_news.send(invoice.clone());
-        Ok(invoice)
+        let board = self.clone();
+        // In a task of its own: a caller that goes away must not leave a number that nobody tells.
+        let added = tokio::spawn(async move {
+            let invoice = board.commit(|desk| invoices::add(desk, invoice)).await?;
+            board.invoice_news.added(invoice.clone());
+            board.expiries.add(&invoice);
+            Ok(invoice)
+        });
+        added.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string()).into()))
     }
 
     /// The invoice with this hash.
@@ -174,9 +190,32 @@ impl Switchboard {
         Ok(records)
     }
 
-    /// Invoices as they are added and settled.
-    pub fn invoice_news(&self) -> broadcast::Receiver<Invoice> {
-        self.invoice_news.subscribe()
+    /// Settled invoices in the order of their settling: those after `offset`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn settled_after(&self, offset: u64, limit: usize) -> Result<Vec<Invoice>, StoreError> {
+        let range = KeyRange::from(offset.saturating_add(1).to_be_bytes());
+        let rows = self.store.scan(Table::InvoiceBySettle, &range, limit, false)?;
+        let read = |(_, index): &(Vec<u8>, Vec<u8>)| {
+            let row = self.store.get(Table::Invoice, index)?;
+            let lost = || StoreError::Failed("a settled invoice has no row".into());
+            decode(&row.ok_or_else(lost)?)
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Cancels invoices when they expire, as long as the daemon runs.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn expire_invoices(self: Arc<Self>) -> Result<(), StoreError> {
+        self.expiries.read(|offset, limit| self.page(offset, limit, false))?;
+        loop {
+            let due = self.expiries.wait().await;
+            let cancel = |desk: &mut Desk<'_>| invoices::expire(desk, &due, clock::unix_time());
+            self.commit(cancel).await?;
+        }
     }
 
     /// Starts a payment; it goes on when nobody listens any more.
@@ -268,7 +307,7 @@ impl Switchboard {
                 }
                 switch::Action::Invoice(invoice) => {
                     let news = self.invoice_news.clone();
-                    Action::After(Box::new(move || drop(news.send(*invoice))))
+                    Action::After(Box::new(move || news.settled(*invoice)))
                 }
                 switch::Action::Payment(payment) => {
                     deadline_ns = payment.terms.deadline_ns;

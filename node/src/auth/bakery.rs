@@ -1,5 +1,6 @@
 //! The bakery: root keys in the store, macaroon files for clients, the check of a call.
 
+use super::verify::{allows, open};
 use super::RootKey;
 use super::{admin, invoice, needs, readonly, verify, Denied, Identifier, Macaroon, Needs, Ops};
 use crate::files;
@@ -10,6 +11,7 @@ use rand::{rngs::OsRng, RngCore};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
 /// What lnd's macaroons say where they are from; clients do not look at it.
@@ -32,6 +34,9 @@ pub enum BakeryError {
     /// A root key could not be sealed.
     #[error("a macaroon root key could not be encrypted")]
     Seal,
+    /// The text is lnd's.
+    #[error("the specified ID cannot be deleted")]
+    DefaultStays,
     /// A macaroon's file could not be written.
     #[error("cannot write {path}: {why}")]
     File {
@@ -43,10 +48,13 @@ pub enum BakeryError {
 }
 
 /// The root keys, opened.
-#[derive(Clone)]
 pub struct Bakery {
+    store: Store,
+    storage_key: [u8; 32],
     default: RootKey,
-    root_keys: BTreeMap<Vec<u8>, RootKey>,
+    root_keys: RwLock<BTreeMap<Vec<u8>, RootKey>>,
+    /// Held while the root keys change: they change on disk first.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Bakery {
@@ -72,15 +80,77 @@ impl Bakery {
                 key
             }
         };
-        Ok(Bakery { default, root_keys })
+        Ok(Bakery {
+            store: store.clone(),
+            storage_key: *storage_key,
+            default,
+            root_keys: RwLock::new(root_keys),
+            changing: tokio::sync::Mutex::default(),
+        })
     }
 
     /// A macaroon that allows `ops`, under the first root key.
     pub fn bake(&self, ops: Ops) -> Vec<u8> {
-        let mut nonce = vec![0; 16];
-        OsRng.fill_bytes(&mut nonce);
-        let identifier = Identifier { nonce, storage_id: DEFAULT_ID.to_vec(), ops };
-        Macaroon::new(&self.default, LOCATION, identifier.encode()).encode()
+        bake(&self.default, DEFAULT_ID, ops)
+    }
+
+    /// A macaroon that allows `ops`, under the root key `id`, which is made if there is none.
+    pub async fn bake_under(&self, id: u64, ops: Ops) -> Result<Vec<u8>, BakeryError> {
+        let id = id.to_string().into_bytes();
+        let _one_at_a_time = self.changing.lock().await;
+        let key = match self.root_key(&id) {
+            Some(key) => key,
+            None => {
+                let mut key = [0; 32];
+                OsRng.fill_bytes(&mut key);
+                let sealed = seal(&self.storage_key, &id, &key).ok_or(BakeryError::Seal)?;
+                let mut unit = Unit::new();
+                unit.put(Table::RootKey, id.clone(), sealed);
+                self.store.commit(unit).await?;
+                self.write().insert(id.clone(), key);
+                key
+            }
+        };
+        Ok(bake(&key, &id, ops))
+    }
+
+    /// The ids of the root keys, in order.
+    pub fn ids(&self) -> Vec<u64> {
+        let keys = self.read();
+        let number = |id: &Vec<u8>| std::str::from_utf8(id).ok()?.parse().ok();
+        let mut ids: Vec<u64> = keys.keys().filter_map(number).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Deletes a root key, and with it every macaroon under it; says whether there was one. The
+    /// first one stays: `DefaultStays`.
+    pub async fn delete(&self, id: u64) -> Result<bool, BakeryError> {
+        let id = id.to_string().into_bytes();
+        if id == DEFAULT_ID {
+            return Err(BakeryError::DefaultStays);
+        }
+        let _one_at_a_time = self.changing.lock().await;
+        if self.root_key(&id).is_none() {
+            return Ok(false);
+        }
+        let mut unit = Unit::new();
+        unit.delete(Table::RootKey, id.clone());
+        self.store.commit(unit).await?;
+        self.write().remove(&id);
+        Ok(true)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Vec<u8>, RootKey>> {
+        self.root_keys.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Vec<u8>, RootKey>> {
+        self.root_keys.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn root_key(&self, id: &[u8]) -> Option<RootKey> {
+        self.read().get(id).copied()
     }
 
     /// Writes admin, readonly and invoice macaroons into `directory`, those that are not there
@@ -120,15 +190,36 @@ impl Bakery {
             return Err(Denied::Unreadable("it is too long"));
         }
         let macaroon = hex::decode(macaroon).map_err(|_| Denied::Unreadable("it is not hex"))?;
-        verify(&macaroon, method, needs, now, peer, |id| self.root_keys.get(id).copied())
+        verify(&macaroon, method, needs, now, peer, |id| self.root_key(id))
+    }
+
+    /// Whether a macaroon, in binary, is good now from `peer`, and allows all of `ops`, or `method`
+    /// by name.
+    pub fn has(
+        &self,
+        macaroon: &[u8],
+        ops: &[(&str, &str)],
+        method: &str,
+        now: SystemTime,
+        peer: Option<IpAddr>,
+    ) -> Result<(), Denied> {
+        let identifier = open(macaroon, now, peer, |id| self.root_key(id))?;
+        allows(&identifier, method, ops)
     }
 
     fn is_ours(&self, bytes: &[u8]) -> bool {
         let Ok(macaroon) = Macaroon::decode(bytes) else { return false };
         let Ok(identifier) = Identifier::decode(&macaroon.identifier) else { return false };
-        let key = self.root_keys.get(&identifier.storage_id);
-        key.is_some_and(|key| macaroon.is_signed_by(key))
+        let key = self.root_key(&identifier.storage_id);
+        key.is_some_and(|key| macaroon.is_signed_by(&key))
     }
+}
+
+fn bake(key: &RootKey, id: &[u8], ops: Ops) -> Vec<u8> {
+    let mut nonce = vec![0; 16];
+    OsRng.fill_bytes(&mut nonce);
+    let identifier = Identifier { nonce, storage_id: id.to_vec(), ops };
+    Macaroon::new(key, LOCATION, identifier.encode()).encode()
 }
 
 fn seal(storage_key: &[u8; 32], id: &[u8], key: &RootKey) -> Option<Vec<u8>> {

@@ -20,8 +20,8 @@ mod verify;
 pub use bakery::{Bakery, BakeryError};
 pub use identifier::{Identifier, Ops};
 pub use macaroon::{Caveat, Macaroon, RootKey};
-pub use permissions::{admin, invoice, needs, readonly, Needs};
-pub use verify::{verify, Denied};
+pub use permissions::{admin, invoice, needs, readonly, Needs, ACTIONS, ENTITIES};
+pub use verify::{verify, Denied, URI};
 
 /// An entity and an action: `("invoices", "read")`.
 pub type Op = (&'static str, &'static str);

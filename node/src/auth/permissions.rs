@@ -57,6 +57,10 @@ fn lightning(method: &str) -> Option<&'static [Op]> {
         | "SubscribeChannelEvents"
         | "DecodePayReq"
         | "ListPayments" => &[OFFCHAIN_READ],
+        "BakeMacaroon" => &[("macaroon", "generate")],
+        "ListMacaroonIDs" | "CheckMacaroonPermissions" => &[("macaroon", "read")],
+        "DeleteMacaroonID" => &[("macaroon", "write")],
+        "ListPermissions" => &[INFO_READ],
         "AddInvoice" => &[INVOICES_WRITE],
         "LookupInvoice" | "ListInvoices" | "SubscribeInvoices" => &[INVOICES_READ],
         _ => return None,
@@ -71,6 +75,22 @@ fn router(method: &str) -> Option<&'static [Op]> {
     }
 }
 
+/// Every entity that a macaroon may name.
+pub const ENTITIES: [&str; 11] = [
+    "onchain",
+    "offchain",
+    "address",
+    "message",
+    "remotesigner",
+    "peers",
+    "info",
+    "invoices",
+    "signer",
+    "macaroon",
+    super::URI,
+];
+/// Every action, but for those of [`super::URI`].
+pub const ACTIONS: [&str; 3] = ["read", "write", "generate"];
 /// Entities whose state can be read, by `readonly.macaroon` and `admin.macaroon`.
 const READABLE: [&str; 9] = [
     "onchain", "offchain", "address", "message", "peers", "info", "invoices", "signer", "macaroon",

@@ -4,6 +4,9 @@ use super::{caveat, Identifier, Macaroon, Needs, RootKey};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+/// The entity whose actions are methods' full names.
+pub const URI: &str = "uri";
+
 /// Why a call is refused. Where clients compare texts, these are lnd's; the code is UNKNOWN (2).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -47,6 +50,21 @@ pub fn verify(
     peer: Option<IpAddr>,
     root_key: impl FnOnce(&[u8]) -> Option<RootKey>,
 ) -> Result<(), Denied> {
+    let identifier = open(macaroon, now, peer, root_key)?;
+    let ops = match needs {
+        Needs::Nothing => &[],
+        Needs::Ops(ops) => ops,
+    };
+    allows(&identifier, method, ops)
+}
+
+/// What `macaroon` allows, if it is good now from `peer`.
+pub(super) fn open(
+    macaroon: &[u8],
+    now: SystemTime,
+    peer: Option<IpAddr>,
+    root_key: impl FnOnce(&[u8]) -> Option<RootKey>,
+) -> Result<Identifier, Denied> {
     let macaroon = Macaroon::decode(macaroon).map_err(Denied::Unreadable)?;
     let identifier = Identifier::decode(&macaroon.identifier).map_err(Denied::Unreadable)?;
     let root_key = root_key(&identifier.storage_id).ok_or_else(|| {
@@ -65,11 +83,17 @@ pub fn verify(
             why,
         })?;
     }
-    let allowed = match needs {
-        Needs::Nothing => true,
-        Needs::Ops(ops) => ops.iter().all(|(entity, action)| identifier.allows(entity, action)),
-    };
-    match allowed || identifier.allows("uri", method) {
+    Ok(identifier)
+}
+
+/// Whether it allows all of `ops`, or `method` by name.
+pub(super) fn allows(
+    identifier: &Identifier,
+    method: &str,
+    ops: &[(&str, &str)],
+) -> Result<(), Denied> {
+    let allowed = ops.iter().all(|(entity, action)| identifier.allows(entity, action));
+    match allowed || identifier.allows(URI, method) {
         true => Ok(()),
         false => Err(Denied::Permission),
     }

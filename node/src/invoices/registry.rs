@@ -102,6 +102,21 @@ pub fn cancel(desk: &mut Desk<'_>, hash: &PaymentHash) -> Result<Invoice, Invoic
     Ok(invoice)
 }
 
+/// Cancels those of `hashes` that are open and have expired at `now`, in seconds since 1970.
+///
+/// # Errors
+/// `StoreError` if the database cannot be read.
+pub fn expire(desk: &mut Desk<'_>, hashes: &[PaymentHash], now: u64) -> Result<(), StoreError> {
+    for hash in hashes {
+        let Some(mut invoice) = find(desk, hash)? else { continue };
+        if invoice.state == InvoiceState::Open && invoice.is_expired(now) {
+            invoice.state = InvoiceState::Canceled;
+            write(desk, &invoice);
+        }
+    }
+    Ok(())
+}
+
 fn write(desk: &mut Desk<'_>, invoice: &Invoice) {
     let index = invoice.add_index.to_be_bytes();
     desk.write(&index, invoice);

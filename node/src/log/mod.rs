@@ -7,11 +7,11 @@ pub use rotate::RotatingFile;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::Layer;
+use tracing_subscriber::{reload, Layer, Registry};
 
 /// lnd's names of the parts that can be made louder or quieter, and where they are in our code.
 pub const SUBSYSTEMS: &[(&str, &str)] = &[
@@ -36,6 +36,9 @@ pub const SUBSYSTEMS: &[(&str, &str)] = &[
 const FILE_SIZE: u64 = 20_000_000;
 const OLD_FILES: u32 = 3;
 
+/// The filter in use, and what it was made of.
+static LOG: OnceLock<(reload::Handle<Targets, Registry>, Mutex<Levels>)> = OnceLock::new();
+
 /// How much is said: a level for all, and others for some subsystems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Levels {
@@ -52,11 +55,18 @@ impl Default for Levels {
 impl Levels {
     /// Parses lnd's syntax: `LEVEL`, `SUBSYSTEM=LEVEL,…`, or a level and then subsystems.
     pub fn parse(text: &str) -> Result<Levels, String> {
-        let mut levels = Levels::default();
+        Levels::default().changed(text)
+    }
+
+    /// These levels with what the text says changed: a level for all is one for every subsystem.
+    fn changed(&self, text: &str) -> Result<Levels, String> {
+        let mut levels = self.clone();
         for (position, part) in text.split(',').map(str::trim).enumerate() {
             match part.split_once('=') {
                 Some((name, value)) => levels.each.push((subsystem(name)?, level(value)?)),
-                None if position == 0 => levels.all = level(part)?,
+                None if position == 0 => {
+                    levels = Levels { all: level(part)?, each: Vec::new() };
+                }
                 None => return Err(format!("\"{part}\" is not SUBSYSTEM=LEVEL")),
             }
         }
@@ -101,12 +111,29 @@ pub fn start(levels: &Levels, directory: &Path) -> Result<(), String> {
     let terminal =
         tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal()).boxed();
     let file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
+    let (filter, handle) = reload::Layer::new(levels.targets());
     tracing_subscriber::registry()
-        .with(levels.targets())
+        .with(filter)
         .with(terminal)
         .with(file)
         .try_init()
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    // Started once a process: there is none before.
+    let _ = LOG.set((handle, Mutex::new(levels.clone())));
+    Ok(())
+}
+
+/// Changes what is said, until the daemon stops.
+///
+/// # Errors
+/// What is wrong with the text; or that nothing is logged.
+pub fn change(text: &str) -> Result<(), String> {
+    let (handle, levels) = LOG.get().ok_or("nothing is logged")?;
+    let mut levels = levels.lock().unwrap_or_else(PoisonError::into_inner);
+    let changed = levels.changed(text)?;
+    handle.reload(changed.targets()).map_err(|error| error.to_string())?;
+    *levels = changed;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -130,6 +157,18 @@ mod tests {
         assert!(enabled(some, "fulmen_node::store::writer", Level::DEBUG));
         assert!(!enabled(some, "fulmen_node::switch", Level::INFO));
         assert!(enabled("HSWC=debug", "fulmen_node::rpc", Level::INFO));
+    }
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_name() {
+        let levels = Levels::parse("warn,PEER=trace").unwrap();
+        let peer =
+            |levels: &Levels, level| levels.targets().would_enable("fulmen_node::peer", &level);
+        let changed = levels.changed("CHDB=debug").unwrap();
+        assert!(peer(&changed, Level::TRACE));
+        assert!(!changed.targets().would_enable("fulmen_node::switch", &Level::INFO));
+        assert!(!peer(&changed.changed("PEER=info").unwrap(), Level::DEBUG));
+        assert!(!peer(&changed.changed("debug").unwrap(), Level::TRACE));
     }
 
     #[test]

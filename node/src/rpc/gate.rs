@@ -62,12 +62,13 @@ fn judge(bakery: &Bakery, request: &Request<Body>) -> Result<(), Status> {
         .iter()
         .map(|value| value.to_str().unwrap_or_default())
         .collect();
-    let checked = bakery.check(&macaroons, path, SystemTime::now(), peer_of(request));
+    let checked = bakery.check(&macaroons, path, SystemTime::now(), peer_of(request.extensions()));
     checked.map_err(|denied| Status::unknown(denied.to_string()))
 }
 
-fn peer_of(request: &Request<Body>) -> Option<IpAddr> {
-    let tls = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+/// Where a call comes from.
+pub fn peer_of(extensions: &http::Extensions) -> Option<IpAddr> {
+    let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
     let address = tls.and_then(|info| info.get_ref().remote_addr());
     address.map(|address| address.ip())
 }

@@ -1,11 +1,12 @@
 //! `lnrpc.Lightning`: one line a method; what they do is in `calls`.
 
 use super::calls::{
-    add_invoice, channel_balance, close_channel, closed_channels, connect_peer, decode_pay_req,
-    failed, get_info, invoices, list_channels, list_payments, list_peers, open_channel,
-    pending_channels, send_payment, wallet,
+    add_invoice, channel_balance, close_channel, closed_channels, connect_peer, debug_level,
+    decode_pay_req, failed, get_info, invoices, list_channels, list_payments, list_peers,
+    macaroons, open_channel, pending_channels, send_payment, subscribe_invoices, wallet,
 };
-use super::{answers, Answers};
+use super::{answers, gate, Answers};
+use crate::auth::Bakery;
 use crate::node::Node;
 use fulmen_proto::lnrpc;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use tonic::{async_trait, Request, Response, Status};
 pub struct Lightning {
     /// The node.
     pub node: Arc<Node>,
+    /// Its macaroons.
+    pub bakery: Arc<Bakery>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -209,50 +212,53 @@ impl lnrpc::lightning_server::Lightning for Lightning {
 
     async fn subscribe_invoices(
         &self,
-        _: Request<lnrpc::InvoiceSubscription>,
+        request: Request<lnrpc::InvoiceSubscription>,
     ) -> Answer<Self::SubscribeInvoicesStream> {
-        Err(Status::unknown("SubscribeInvoices is not built into fulmen yet"))
+        let news = subscribe_invoices::subscribe_invoices(self.node.clone(), request.into_inner());
+        Ok(Response::new(answers(news)))
     }
 
     async fn bake_macaroon(
         &self,
-        _: Request<lnrpc::BakeMacaroonRequest>,
+        request: Request<lnrpc::BakeMacaroonRequest>,
     ) -> Answer<lnrpc::BakeMacaroonResponse> {
-        Err(Status::unknown("BakeMacaroon is not built into fulmen yet"))
+        macaroons::bake_macaroon(&self.bakery, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_macaroon_i_ds(
         &self,
         _: Request<lnrpc::ListMacaroonIDsRequest>,
     ) -> Answer<lnrpc::ListMacaroonIDsResponse> {
-        Err(Status::unknown("ListMacaroonIDs is not built into fulmen yet"))
+        Ok(Response::new(macaroons::list_macaroon_ids(&self.bakery)))
     }
 
     async fn delete_macaroon_id(
         &self,
-        _: Request<lnrpc::DeleteMacaroonIdRequest>,
+        request: Request<lnrpc::DeleteMacaroonIdRequest>,
     ) -> Answer<lnrpc::DeleteMacaroonIdResponse> {
-        Err(Status::unknown("DeleteMacaroonID is not built into fulmen yet"))
+        macaroons::delete_macaroon_id(&self.bakery, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_permissions(
         &self,
         _: Request<lnrpc::ListPermissionsRequest>,
     ) -> Answer<lnrpc::ListPermissionsResponse> {
-        Err(Status::unknown("ListPermissions is not built into fulmen yet"))
+        Ok(Response::new(macaroons::list_permissions()))
     }
 
     async fn check_macaroon_permissions(
         &self,
-        _: Request<lnrpc::CheckMacPermRequest>,
+        request: Request<lnrpc::CheckMacPermRequest>,
     ) -> Answer<lnrpc::CheckMacPermResponse> {
-        Err(Status::unknown("CheckMacaroonPermissions is not built into fulmen yet"))
+        let peer = gate::peer_of(request.extensions());
+        let request = request.into_inner();
+        macaroons::check_macaroon_permissions(&self.bakery, request, peer).map(Response::new)
     }
 
     async fn debug_level(
         &self,
-        _: Request<lnrpc::DebugLevelRequest>,
+        request: Request<lnrpc::DebugLevelRequest>,
     ) -> Answer<lnrpc::DebugLevelResponse> {
-        Err(Status::unknown("DebugLevel is not built into fulmen yet"))
+        debug_level::debug_level(&request.into_inner()).map(Response::new)
     }
 }

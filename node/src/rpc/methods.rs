@@ -35,17 +35,20 @@ pub const SERVICES: &[Service] = &[
             "DecodePayReq",
             "SendPaymentSync",
             "ListPayments",
+            "SubscribeInvoices",
+            "BakeMacaroon",
+            "ListMacaroonIDs",
+            "DeleteMacaroonID",
+            "ListPermissions",
+            "CheckMacaroonPermissions",
+            "DebugLevel",
         ],
         unbuilt: &[
             "AbandonChannel",
-            "BakeMacaroon",
             "BatchOpenChannel",
             "ChannelAcceptor",
-            "CheckMacaroonPermissions",
-            "DebugLevel",
             "DeleteAllPayments",
             "DeleteCanceledInvoice",
-            "DeleteMacaroonID",
             "DeletePayment",
             "DescribeGraph",
             "EstimateFee",
@@ -62,8 +65,6 @@ pub const SERVICES: &[Service] = &[
             "GetRecoveryInfo",
             "GetTransactions",
             "ListAliases",
-            "ListMacaroonIDs",
-            "ListPermissions",
             "ListUnspent",
             "LookupHtlcResolution",
             "QueryRoutes",
@@ -79,7 +80,6 @@ pub const SERVICES: &[Service] = &[
             "SubscribeChannelEvents",
             "SubscribeChannelGraph",
             "SubscribeCustomMessages",
-            "SubscribeInvoices",
             "SubscribeOnionMessages",
             "SubscribePeerEvents",
             "SubscribeTransactions",
@@ -115,3 +115,59 @@ pub const SERVICES: &[Service] = &[
         ],
     },
 ];
+
+/// The full names of the methods that are built.
+pub fn built() -> impl Iterator<Item = String> {
+    let full = |service: &'static str| move |method: &&str| format!("/{service}/{method}");
+    SERVICES.iter().flat_map(move |service| service.built.iter().map(full(service.name)))
+}
+
+/// Whether a service that is served has, or will have, a method with this full name.
+pub fn is_known(full: &str) -> bool {
+    let Some((name, method)) = full.strip_prefix('/').and_then(|full| full.split_once('/')) else {
+        return false;
+    };
+    let of_service = |service: &&Service| service.name == name;
+    let has =
+        |service: &Service| service.built.contains(&method) || service.unbuilt.contains(&method);
+    SERVICES.iter().find(of_service).is_some_and(has)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{needs, Needs};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn every_method_that_is_built_needs_what_lnds_needs() {
+        let table = include_str!("../../tests/vectors/permissions.tsv");
+        let row = |line: &'static str| {
+            let mut columns = line.split('\t');
+            (columns.next().unwrap(), columns.next().unwrap())
+        };
+        let table: BTreeMap<_, _> = table.lines().skip(1).map(row).collect();
+        let mut count = 0;
+        for method in built() {
+            let ours = match needs(&method).expect(&method) {
+                Needs::Nothing => String::new(),
+                Needs::Ops(ops) => {
+                    let mut ops: Vec<_> = ops.iter().map(|(e, a)| format!("{e}:{a}")).collect();
+                    ops.sort();
+                    ops.join(",")
+                }
+            };
+            assert_eq!(Some(&ours.as_str()), table.get(method.as_str()), "{method}");
+            count += 1;
+        }
+        assert!(count > 25, "only {count} methods are served");
+    }
+
+    #[test]
+    fn known_methods_are_those_of_services_that_are_served() {
+        assert!(is_known("/lnrpc.Lightning/GetInfo") && is_known("/lnrpc.Lightning/GetNodeInfo"));
+        for other in ["", "/", "GetInfo", "/lnrpc.Lightning/Nope", "/nope.Nope/GetInfo"] {
+            assert!(!is_known(other), "{other}");
+        }
+    }
+}

@@ -79,9 +79,12 @@ pub async fn serve(node: Arc<Node>, macaroons: &Path) -> Result<Served, String> 
         addresses.push(listener.local_addr().map_err(|e| e.to_string())?);
         // Without this each small answer waits 40 ms for the one before to be acknowledged.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let lightning = LightningServer::new(lightning::Lightning { node: node.clone() })
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE);
+        let lightning = LightningServer::new(lightning::Lightning {
+            node: node.clone(),
+            bakery: bakery.clone(),
+        })
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
         let router = RouterServer::new(router::Router { node: node.clone() })
             .max_decoding_message_size(MAX_MESSAGE);
         let mut stopped = stop.subscribe();

@@ -44,6 +44,7 @@ fn files_are_written_once_and_open_what_they_should() {
     }
 
     // After a restart the same files are good, and stay.
+    drop(bakery);
     store.close();
     let store = Store::open(&here.join("fulmen.db")).unwrap();
     let bakery = Bakery::open(&store, &[1; 32]).unwrap();
@@ -99,4 +100,50 @@ fn metadata_must_hold_one_macaroon_in_hex() {
     };
     assert_eq!(from("127.0.0.1"), Ok(()));
     assert!(matches!(from("10.0.0.1"), Err(Denied::Caveat { .. })));
+}
+
+#[tokio::test]
+async fn macaroons_end_with_their_root_key() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("fulmen.db");
+    let store = Store::open(&path).unwrap();
+    let bakery = Bakery::open(&store, &[1; 32]).unwrap();
+    let seventh = bakery.bake_under(7, readonly()).await.unwrap();
+    let other = hex::encode(bakery.bake_under(7, readonly()).await.unwrap());
+    let tenth = hex::encode(bakery.bake_under(10, readonly()).await.unwrap());
+    let usual = hex::encode(bakery.bake_under(0, readonly()).await.unwrap());
+    assert_eq!(bakery.ids(), [0, 7, 10]);
+    assert_eq!(bakery.has(&seventh, &[("info", "read")], "", SystemTime::now(), None), Ok(()));
+    let denied = bakery.has(&seventh, &[("info", "write")], "", SystemTime::now(), None);
+    assert_eq!(denied, Err(Denied::Permission));
+    let seventh = hex::encode(seventh);
+
+    drop(bakery);
+    store.close();
+    let store = Store::open(&path).unwrap();
+    let bakery = Bakery::open(&store, &[1; 32]).unwrap();
+    assert_eq!(bakery.ids(), [0, 7, 10]);
+    for good in [&seventh, &other, &tenth, &usual] {
+        assert_eq!(check(&bakery, &[good], GET_INFO), Ok(()));
+    }
+    assert!(bakery.delete(7).await.unwrap());
+    assert!(!bakery.delete(7).await.unwrap(), "there was none");
+    let stays = bakery.delete(0).await.unwrap_err().to_string();
+    assert_eq!(stays, "the specified ID cannot be deleted");
+    let gone = "cannot get macaroon: root key with id 7 doesn't exist";
+    for bakery in [&bakery, &Bakery::open(&store, &[1; 32]).unwrap()] {
+        assert_eq!(bakery.ids(), [0, 10]);
+        for (macaroon, answer) in [
+            (&seventh, Err(gone.to_owned())),
+            (&other, Err(gone.to_owned())),
+            (&tenth, Ok(())),
+            (&usual, Ok(())),
+        ] {
+            assert_eq!(check(bakery, &[macaroon], GET_INFO), answer);
+        }
+    }
+    let again = hex::encode(bakery.bake_under(7, readonly()).await.unwrap());
+    assert_eq!(check(&bakery, &[&again], GET_INFO), Ok(()));
+    let mismatch = "verification failed: signature mismatch after caveat verification";
+    assert_eq!(check(&bakery, &[&seventh], GET_INFO), Err(mismatch.into()));
 }

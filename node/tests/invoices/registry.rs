@@ -6,8 +6,12 @@ use crate::disk::Disk;
 use fulmen_channel::amount::{Height, Msat};
 use fulmen_channel::payment::Preimage;
 use fulmen_node::desk::{decode, Desk, Pending};
-use fulmen_node::invoices::registry::{add, cancel, find, receive, InvoiceError, MAX_EXPIRY};
-use fulmen_node::invoices::{Incoming, Invoice, InvoiceState, Verdict};
+use fulmen_node::invoices::registry::{
+    add, cancel, expire, find, receive, InvoiceError, MAX_EXPIRY,
+};
+use fulmen_node::invoices::{
+    Incoming, Invoice, InvoiceEvent, InvoiceNews, InvoiceState, Told, Verdict,
+};
 use fulmen_node::onion::{FailureMessage, Payload, PaymentData};
 use fulmen_node::store::{Table, Unit};
 
@@ -262,4 +266,54 @@ fn what_could_not_be_claimed_in_time_is_not_asked_for() {
     }
     let stranger = Invoice { payment_hash: invoice(3).payment_hash, ..invoice(2) };
     assert_eq!(add(&mut desk, stranger), Err(InvoiceError::Preimage));
+}
+
+#[test]
+fn what_expires_is_cancelled_unless_it_is_paid() {
+    let (disk, mut pending, mut unit) = (Disk::default(), Pending::default(), Unit::new());
+    let mut desk = Desk::new(&disk, &mut pending, &mut unit);
+    let told = payload(1_000);
+    let (open, paid, long) = (invoice(1), invoice(2), invoice(3));
+    add(&mut desk, open.clone()).unwrap();
+    add(&mut desk, paid.clone()).unwrap();
+    add(&mut desk, Invoice { expiry: 9_999, ..long.clone() }).unwrap();
+    receive(&mut desk, &htlc(&paid, &told)).unwrap();
+    let hashes = [open.payment_hash, paid.payment_hash, long.payment_hash, invoice(4).payment_hash];
+    let states = |desk: &Desk<'_>| {
+        [&hashes[0], &hashes[1], &hashes[2]].map(|h| find(desk, h).unwrap().unwrap().state)
+    };
+    expire(&mut desk, &hashes, NOW + 3_600).unwrap();
+    assert_eq!(states(&desk), [InvoiceState::Open, InvoiceState::Settled, InvoiceState::Open]);
+    expire(&mut desk, &hashes, NOW + 3_601).unwrap();
+    assert_eq!(states(&desk), [InvoiceState::Canceled, InvoiceState::Settled, InvoiceState::Open]);
+}
+
+#[test]
+fn news_come_in_the_order_of_their_numbers_and_join_what_was_told() {
+    let news = InvoiceNews::after(Told { add_index: 2, settle_index: 0 });
+    let (told, mut first) = news.listen();
+    assert_eq!(told, Told { add_index: 2, settle_index: 0 });
+    let added = |add_index| Invoice { add_index, ..invoice(1) };
+    let settled = |settle_index| Invoice { settle_index, ..invoice(2) };
+    news.added(added(4));
+    news.settled(settled(2));
+    let (told, mut second) = news.listen();
+    assert_eq!(told, Told { add_index: 2, settle_index: 0 }, "number 3 may still come");
+    assert!(first.try_recv().is_err());
+    news.added(added(3));
+    news.settled(settled(1));
+    news.settled(settled(3));
+    let (told, mut third) = news.listen();
+    assert_eq!(told, Told { add_index: 4, settle_index: 3 });
+    assert!(third.try_recv().is_err());
+    for listener in [&mut first, &mut second] {
+        let heard: Vec<_> = std::iter::from_fn(|| listener.try_recv().ok())
+            .map(|event| match event {
+                InvoiceEvent::Added(invoice) => ("added", invoice.add_index),
+                InvoiceEvent::Settled(invoice) => ("settled", invoice.settle_index),
+            })
+            .collect();
+        let wanted = [("added", 3), ("added", 4), ("settled", 1), ("settled", 2), ("settled", 3)];
+        assert_eq!(heard, wanted);
+    }
 }
