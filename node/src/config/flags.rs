@@ -51,6 +51,12 @@ pub const FLAGS: &[Flag] = &[
     flag("maxpendingchannels", Value, "1", "channels that a peer may have opening at once"),
     flag("minchansize", Value, "20000", "smallest channel accepted from a peer, in sat"),
     flag("maxchansize", Value, "16777215", "largest channel accepted from a peer, in sat"),
+    flag(
+        "coin-selection-strategy",
+        Value,
+        "largest",
+        "which coins pay: largest (no change, or few inputs) or random",
+    ),
     flag("trickledelay", Value, "90000", "time between two batches of gossip, in ms"),
     flag("bitcoin.active", Switch, "true", "for lnd's sake; cannot be switched off"),
     flag("bitcoin.mainnet", Switch, "", "use the main network; refused for now"),
