@@ -3,6 +3,7 @@
 pub mod bitcoind;
 pub mod build;
 pub mod failure;
+pub mod fixture;
 pub mod ldk;
 pub mod places;
 pub mod port;

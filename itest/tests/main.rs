@@ -18,3 +18,4 @@ mod python_client;
 mod refusals;
 mod tidy;
 mod two_daemons;
+mod upgrade;

@@ -173,6 +173,17 @@ impl Daemon {
         *lock(&self.running) = None;
     }
 
+    /// Sends it a signal by name: `STOP` has it stand still, `CONT` go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let running = lock(&self.running);
+        let id = running.as_ref().context(format!("{} does not run", self.name))?.process.id();
+        let status = Command::new("kill").arg(format!("-{name}")).arg(id.to_string()).status()?;
+        status.success().then_some(()).context(format!("signal {name} to {}", self.name))
+    }
+
     /// What it wrote to stdout and stderr.
     ///
     /// # Errors
