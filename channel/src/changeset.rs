@@ -32,6 +32,8 @@ pub enum Row {
     Penalty(Side, u64),
     /// Where the channel is in its life: ready, shutting down, failed, closed.
     Life,
+    /// Every name that we gave the peer for the channel (BOLT 2, channel_ready): kept for good.
+    Aliases,
 }
 
 /// The first byte of each row's value: the format of what follows. One more with each release in
@@ -56,6 +58,7 @@ impl Row {
             Row::Penalty(by, id) => (7, side(by), id),
             Row::Life => (8, 0, 0),
             Row::Memo(by, id) => (9, side(by), id),
+            Row::Aliases => (10, 0, 0),
         };
         let mut key = vec![kind, side];
         key.extend_from_slice(&id.to_be_bytes());
@@ -78,6 +81,7 @@ impl Row {
             7 => Row::Penalty(by, id),
             8 => Row::Life,
             9 => Row::Memo(by, id),
+            10 => Row::Aliases,
             _ => return None,
         })
     }

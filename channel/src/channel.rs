@@ -138,6 +138,12 @@ impl Channel {
             self.out.persisted(id);
             return Ok(Handled::Done);
         }
+        if let (Input::Command(Command::Abandon(why)), Some(open)) = (&input, self.funded()) {
+            if open.may_be_forgotten() {
+                self.give_up(open.channel_id(), why.clone());
+                return Ok(Handled::Done);
+            }
+        }
         if let Phase::Open(open) = &mut self.phase {
             let (signer, curve) = (self.signer.as_ref(), self.curve.as_ref());
             return open.handle(input, &mut Tools { signer, curve, out: &mut self.out });
@@ -229,11 +235,13 @@ impl Channel {
         }
     }
 
-    fn opened(&mut self, open: Open) -> Phase {
+    fn opened(&mut self, mut open: Open) -> Phase {
         let (channel_id, outpoint) = (open.channel_id(), open.contract.funding.outpoint);
         let (signer, curve) = (self.signer.as_ref(), self.curve.as_ref());
         open.watch(&mut Tools { signer, curve, out: &mut self.out });
         self.out.stage(Output::Event(Event::Opened { channel_id, outpoint }));
+        // A zero-conf channel is ready at once.
+        open.ready_if_due(&mut Tools { signer, curve, out: &mut self.out });
         Phase::Open(Box::new(open))
     }
 

@@ -4,6 +4,7 @@ use crate::amount::{FeeratePerKw, Height, Sat};
 use crate::contract::commitments::Offer;
 use crate::contract::htlc::Removal;
 use crate::message::Message;
+use crate::params::CommitmentFormat;
 use bitcoin::{ScriptBuf, Transaction};
 use lightning::ln::msgs::UpdateAddHTLC;
 
@@ -43,13 +44,33 @@ pub enum Input {
     },
     /// A transaction that spends F is in a block.
     FundingSpent(Box<Transaction>),
-    /// Fee estimates: for our commitment as funder, and for a mutual close.
-    Feerates {
-        /// What the commitment should pay.
-        commitment: FeeratePerKw,
-        /// What a mutual close should pay.
-        close: FeeratePerKw,
-    },
+    /// New fee estimates.
+    Feerates(Feerates),
+    /// What the channel may lose to fees at most, if not the default
+    /// ([`crate::contract::exposure::MAX_FEE_EXPOSURE`]).
+    MaxFeeExposure(Sat),
+}
+
+/// Fee estimates, as the node sees them now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feerates {
+    /// What a commitment with anchors should pay: enough to enter a mempool.
+    pub anchors: FeeratePerKw,
+    /// What confirms soon: what a commitment without anchors should pay, since nothing can be added
+    /// to it later. Whatever a commitment pays beyond it counts as lost to fees.
+    pub urgent: FeeratePerKw,
+    /// What a mutual close should pay.
+    pub close: FeeratePerKw,
+}
+
+impl Feerates {
+    /// What a commitment of this shape should pay.
+    pub fn commitment(&self, format: CommitmentFormat) -> FeeratePerKw {
+        match format {
+            CommitmentFormat::Anchors => self.anchors,
+            CommitmentFormat::StaticRemoteKey => self.urgent,
+        }
+    }
 }
 
 /// Something the node wants of the channel. Refused commands change nothing.
@@ -75,7 +96,9 @@ pub enum Command {
     },
     /// Publish our commitment now.
     ForceClose(String),
-    /// The channel never got funded, or the node gives up opening it.
+    /// The channel never got funded, or the node gives up opening it. A funded channel is forgotten
+    /// so too, if the peer opened it and nothing of ours is at stake
+    /// ([`crate::protocol::open::Open::may_be_forgotten`]).
     Abandon(String),
     /// Pay a confirmed delivery output (D or RD) to this script (paper: D, RD).
     Deliver {

@@ -83,13 +83,18 @@ pub struct ChannelParams {
     pub remote: SideParams,
     /// `announce_channel`: the channel is to be told to the network.
     pub announce: bool,
-    /// Confirmations before channel_ready, as the fundee asked.
+    /// Confirmations before channel_ready, as the fundee asked; none for `option_zeroconf`.
     pub minimum_depth: u32,
     /// `option_scid_alias` is part of the channel type: the real scid is never given away.
     pub scid_alias: bool,
 }
 
 impl ChannelParams {
+    /// `option_zeroconf` is part of the channel type: F is trusted before it is in a block.
+    pub fn zero_conf(&self) -> bool {
+        self.minimum_depth == 0
+    }
+
     /// The announcement of `side`.
     pub fn side(&self, side: Side) -> &SideParams {
         match side {

@@ -111,7 +111,7 @@ fn a_channel_closes_before_it_is_ready() {
 #[test]
 fn payments_come_to_their_end_before_the_channel_does() {
     for format in [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey] {
-        let mut pair = Pair::open_with(|open, _| open.format = format);
+        let mut pair = Pair::open_with(|open, _| open.channel_type.format = format);
         pair.alice_pays(400_000_000, 0);
         pair.alice.handle(Party::offer(1, 50_000_000)).unwrap();
         pair.bob.handle(Party::offer(2, 30_000_000)).unwrap();

@@ -67,7 +67,7 @@ fn claims(party: &mut Party, tx: &Transaction) -> Transaction {
 #[test]
 fn by_command_and_each_takes_its_balance() {
     for format in FORMATS {
-        let mut pair = Pair::open_with(|open, _| open.format = format);
+        let mut pair = Pair::open_with(|open, _| open.channel_type.format = format);
         pair.alice_pays(400_000_000, 1);
         let funding = pair.funding_output();
         pair.alice.handle(force_close()).unwrap();
@@ -97,7 +97,7 @@ fn by_command_and_each_takes_its_balance() {
 #[test]
 fn with_payments_in_flight_the_balances_come_back_all_the_same() {
     for format in FORMATS {
-        let mut pair = Pair::open_with(|open, _| open.format = format);
+        let mut pair = Pair::open_with(|open, _| open.channel_type.format = format);
         pair.alice_pays(400_000_000, 0);
         pair.alice.handle(Party::offer(1, 50_000_000)).unwrap();
         pair.bob.handle(Party::offer(2, 30_000_000)).unwrap();
@@ -359,11 +359,13 @@ fn every_state_on_the_way_can_be_published() {
 fn a_revoked_commitment_is_not_taken_for_a_mutual_close() {
     // With static_remotekey, state 0 of a channel whose money is all the opener's has one output:
     // to_local. The opener names just that script in shutdown, and publishes the revoked state.
-    let mut pair = Pair::open_with(|open, _| open.format = CommitmentFormat::StaticRemoteKey);
+    let mut pair =
+        Pair::open_with(|open, _| open.channel_type.format = CommitmentFormat::StaticRemoteKey);
     pair.alice.handle(force_close()).unwrap();
     let revoked = pair.alice.published.last().unwrap().clone();
     assert_eq!(revoked.output.len(), 1);
-    let mut pair = Pair::open_with(|open, _| open.format = CommitmentFormat::StaticRemoteKey);
+    let mut pair =
+        Pair::open_with(|open, _| open.channel_type.format = CommitmentFormat::StaticRemoteKey);
     pair.alice_pays(900_000_000, 1);
     let script = revoked.output[0].script_pubkey.clone();
     pair.alice.handle(Input::Command(Command::Close { script, feerate: None })).unwrap();

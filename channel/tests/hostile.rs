@@ -7,7 +7,7 @@ use crate::support::{funding_tx, name, wallet_script, Pair, Party, Verdict};
 use fulmen_channel::amount::Msat;
 use fulmen_channel::channel::Channel;
 use fulmen_channel::contract::htlc::Removal;
-use fulmen_channel::input::{Command, Input};
+use fulmen_channel::input::{Command, Feerates, Input};
 use fulmen_channel::keys::{InMemorySigner, Inline, Signer};
 use fulmen_channel::message::Message;
 use fulmen_channel::output::Event;
@@ -89,7 +89,7 @@ fn samples() -> Vec<Message> {
 
 fn feerate(rate: u32) -> Input {
     let commitment = fulmen_channel::amount::FeeratePerKw::new(rate);
-    Input::Feerates { commitment, close: commitment }
+    Input::Feerates(Feerates { anchors: commitment, urgent: commitment, close: commitment })
 }
 
 /// The columns of the table below.

@@ -220,7 +220,7 @@ fn outputs_never_exceed_the_capacity_however_poor_the_funder() {
     for format in [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey] {
         let mut pair = Pair::open_with(|open, policy| {
             free(open, policy);
-            open.format = format;
+            open.channel_type.format = format;
             open.capacity = Sat::new(100_000);
             open.feerate = FeeratePerKw::new(2_000);
             open.local.channel_reserve = Sat::new(1_000);
@@ -323,7 +323,7 @@ fn update_fee(pair: &Pair, feerate_per_kw: u32) -> Message {
 fn a_feerate_that_makes_too_much_dust() {
     let terms: Terms = |open, policy| {
         free(open, policy);
-        open.format = CommitmentFormat::StaticRemoteKey;
+        open.channel_type.format = CommitmentFormat::StaticRemoteKey;
     };
     let mut pair = Pair::open_with(terms);
     for n in 0..20 {

@@ -8,6 +8,7 @@
 
 mod closing;
 mod codec;
+mod exposure;
 mod force_close;
 mod hostile;
 mod limits;
@@ -19,3 +20,4 @@ mod simulator;
 mod support;
 mod transactions;
 mod updating;
+mod zero_conf;

@@ -48,7 +48,7 @@ fn accepted() -> (Party, Party, AcceptChannel) {
 
 fn unknown_type() -> ChannelTypeFeatures {
     let mut features = ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies();
-    features.set_scid_privacy_required();
+    features.set_taproot_required();
     features
 }
 
@@ -107,6 +107,12 @@ const OPEN_RULES: &[(&str, OpenChange)] = &[
         let bare = ChannelTypeFeatures::only_static_remote_key();
         o.common_fields.channel_type = Some(bare);
     }),
+    ("not taken from this peer", |o| o.common_fields.channel_type = Some(varied(false, true))),
+    ("was not negotiated", |o| o.common_fields.channel_type = Some(varied(true, false))),
+    ("public channel", |o| {
+        o.common_fields.channel_type = Some(varied(true, false));
+        o.common_fields.channel_flags = 1;
+    }),
     ("", |o| o.common_fields.shutdown_scriptpubkey = None),
     ("", |o| o.common_fields.shutdown_scriptpubkey = Some(wallet_script(1))),
     ("no known form", |o| {
@@ -115,6 +121,53 @@ const OPEN_RULES: &[(&str, OpenChange)] = &[
     ("", |o| o.common_fields.channel_flags = 0xff),
     ("", |o| o.common_fields.max_htlc_value_in_flight_msat = u64::MAX),
 ];
+
+/// The type with anchors and these variations.
+fn varied(scid_alias: bool, zero_conf: bool) -> ChannelTypeFeatures {
+    let mut features = ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies();
+    if scid_alias {
+        features.set_scid_privacy_required();
+    }
+    if zero_conf {
+        features.set_zero_conf_required();
+    }
+    features
+}
+
+#[test]
+fn variations_of_the_channel_type_are_taken_as_the_policy_says() {
+    // Type: alias, zero-conf, bare; policy: an alias, trust, anchors.
+    let table = [
+        ((true, false, false), (true, false, true), ""),
+        ((true, false, false), (false, true, true), "was not negotiated"),
+        ((false, true, false), (true, true, true), ""),
+        ((false, true, false), (true, false, true), "not taken from this peer"),
+        ((true, true, false), (true, true, true), ""),
+        ((false, false, false), (true, true, false), "with anchors"),
+        ((false, false, true), (true, true, false), ""),
+    ];
+    for ((alias, zero_conf, bare), (negotiated, trusted, anchors), reason) in table {
+        let (_, mut open, mut policy) = proposed();
+        let kind = match bare {
+            true => ChannelTypeFeatures::only_static_remote_key(),
+            false => varied(alias, zero_conf),
+        };
+        open.common_fields.channel_type = Some(kind.clone());
+        policy.alias = negotiated.then_some(9);
+        (policy.zero_conf, policy.anchors) = (trusted, anchors);
+        match (accepts(&open, policy), reason) {
+            (Ok(mut bob), "") => match bob.sent.pop_front() {
+                Some(Message::AcceptChannel(said)) => {
+                    assert_eq!(said.common_fields.channel_type, Some(kind));
+                    assert_eq!(said.common_fields.minimum_depth == 0, zero_conf);
+                }
+                other => panic!("{other:?}"),
+            },
+            (Err(text), reason) if !reason.is_empty() => assert!(text.contains(reason), "{text}"),
+            (other, reason) => panic!("{kind}: {reason}: {:?}", other.err()),
+        }
+    }
+}
 
 #[test]
 fn open_channel_rules() {
@@ -224,8 +277,9 @@ fn request(change: impl FnOnce(&mut OpenRequest)) -> Result<Channel, Refused> {
         push: Msat::ZERO,
         feerate: FeeratePerKw::new(1_000),
         local: limits(&signer),
-        format: CommitmentFormat::Anchors,
+        channel_type: CommitmentFormat::Anchors.into(),
         announce: false,
+        alias: None,
     };
     change(&mut wanted);
     Channel::open(wanted, Box::new(signer), Arc::new(Inline))
@@ -248,6 +302,11 @@ fn what_we_ask_ourselves_is_checked() {
         ("feerate", |r| r.feerate = FeeratePerKw::new(252)),
         ("feerate", |r| r.feerate = FeeratePerKw::new(250_001)),
         ("483", |r| r.local.max_accepted_htlcs = 484),
+        ("", |r| r.channel_type.scid_alias = true),
+        ("public channel", |r| (r.channel_type.scid_alias, r.announce) = (true, true)),
+        ("needs option_scid_alias", |r| r.channel_type.zero_conf = true),
+        ("", |r| (r.channel_type.zero_conf, r.alias) = (true, Some(1))),
+        ("", |r| (r.channel_type.zero_conf, r.alias, r.announce) = (true, Some(1), true)),
     ];
     for (row, (reason, change)) in reasons.iter().enumerate() {
         match (request(change), *reason) {

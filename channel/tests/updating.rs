@@ -4,7 +4,7 @@ use crate::support::{offer, preimage, Pair, Party, Verdict};
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::error::Refused;
-use fulmen_channel::input::{Command, Input};
+use fulmen_channel::input::{Command, Feerates, Input};
 use fulmen_channel::message::Message;
 use fulmen_channel::output::Event;
 use fulmen_channel::params::CommitmentFormat;
@@ -15,7 +15,7 @@ fn removal(id: u64, removal: Removal) -> Input {
 
 fn feerate(rate: u32) -> Input {
     let commitment = FeeratePerKw::new(rate);
-    Input::Feerates { commitment, close: commitment }
+    Input::Feerates(Feerates { anchors: commitment, urgent: commitment, close: commitment })
 }
 
 /// Takes the first waiting message of this kind off the wire and changes it.
@@ -193,7 +193,7 @@ fn an_offer_that_became_too_dear_while_it_waited_is_taken_back() {
 #[test]
 fn the_funder_changes_the_fee() {
     for format in [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey] {
-        let mut pair = Pair::open_with(|open, _| open.format = format);
+        let mut pair = Pair::open_with(|open, _| open.channel_type.format = format);
         pair.alice_pays(100_000_000, 0);
         pair.bob.handle(Party::offer(1, 3_000_000)).unwrap();
         pair.alice.handle(feerate(2_000)).unwrap();
@@ -234,7 +234,7 @@ fn a_feerate_that_cannot_be_paid_is_not_followed() {
 fn the_formats_agree_on_dust_and_on_htlcs_that_only_one_side_trims() {
     for format in [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey] {
         let mut pair = Pair::open_with(|open, policy| {
-            open.format = format;
+            open.channel_type.format = format;
             open.local.dust_limit = Sat::new(1_000);
             policy.local.dust_limit = Sat::new(400);
         });
@@ -262,7 +262,7 @@ fn the_formats_agree_on_dust_and_on_htlcs_that_only_one_side_trims() {
 fn dust_above_the_exposure_arrives_marked_to_be_failed() {
     // A high feerate makes dust of large HTLCs, where they must pay for their own second stage.
     let mut pair = Pair::open_with(|open, _| {
-        open.format = CommitmentFormat::StaticRemoteKey;
+        open.channel_type.format = CommitmentFormat::StaticRemoteKey;
         open.feerate = FeeratePerKw::new(60_000);
     });
     let almost_dust = 39_000_000;

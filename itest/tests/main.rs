@@ -8,6 +8,7 @@
 
 mod at_once;
 mod bitcoind;
+mod channel_kinds;
 mod command_line;
 mod invoice_news;
 mod killed;

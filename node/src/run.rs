@@ -18,13 +18,11 @@ use crate::config::{BitcoindAuth, Config};
 use crate::keys::{seed_file, KeyRing};
 use crate::money::Money;
 use crate::node::Node;
-use crate::peer::{features::our_features, Peers, PeersConfig};
-use crate::sends::load_broadcasts;
+use crate::peer::{features::features, Peers, PeersConfig};
 use crate::store::{Store, Unit};
 use crate::switchboard::{BoardHub, Switchboard};
 use crate::wallet::Wallet;
 use bitcoin::constants::ChainHash;
-use bitcoin::Transaction;
 use fulmen_channel::keys::Inline;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,8 +58,7 @@ pub async fn run(config: Config, stop: watch::Sender<bool>) -> Result<(), Failur
     let registry = Registry::default();
     let of_channels = registry.clone();
     let count = move || u32::try_from(of_channels.all().len()).unwrap_or(u32::MAX);
-    let money = Money::new(wallet, store.clone(), count).with_random_coins(config.random_coins);
-    let money = Arc::new(money);
+    let money = Arc::new(Money::new(wallet, store.clone(), count));
     let switchboard = Switchboard::new(&store, &keys, &registry, &chain, config.network);
     let switchboard = switchboard.map_err(|e| e.to_string())?;
     let (peer_events, peer_news) = mpsc::channel(EVENTS);
@@ -81,13 +78,17 @@ pub async fn run(config: Config, stop: watch::Sender<bool>) -> Result<(), Failur
         chain_hash: ChainHash::using_genesis_block(config.network),
         limits: limits(&config),
         forwarding: forwarding(&config),
+        protocol: config.protocol,
+        zero_conf_peers: config.zero_conf_peers.clone(),
+        max_fee_exposure: config.max_fee_exposure,
     });
-    let sent = load_broadcasts(&store).map_err(|e| e.to_string())?;
-    restore(&services, &money, &sent).await?;
+    restore(&services, &money).await?;
     let (chain_events, chain_news) = mpsc::channel(EVENTS);
-    chain.follow(recent, sent, chain_events).map_err(|e| e.to_string())?;
+    chain.follow(recent, Vec::new(), chain_events).map_err(|e| e.to_string())?;
     let (header, header_time) = watch::channel(0);
     tokio::spawn(pumps::peers(services.clone(), peer_news));
+    let priced = services.clone();
+    tokio::spawn(async move { pumps::feerates(&priced).await });
     let pump = tokio::spawn(follow_chain(services.clone(), money.clone(), chain_news, header));
     reconnect(&services)?;
     let node = Node { config, services, money, switchboard, header_time, stop };
@@ -132,7 +133,7 @@ fn peers_config(config: &Config, keys: &KeyRing) -> PeersConfig {
     PeersConfig {
         node_secret: keys.node_secret(),
         listen: config.listen.clone(),
-        features: our_features(),
+        features: features(&config.protocol),
         chain: ChainHash::using_genesis_block(config.network),
         limits: Default::default(),
     }
@@ -156,14 +157,9 @@ fn forwarding(config: &Config) -> Forwarding {
 }
 
 /// Reads every channel back, and frees what the wallet held for channels that never came to be.
-async fn restore(
-    services: &Arc<Services>,
-    money: &Money,
-    sent: &[Transaction],
-) -> Result<(), Failure> {
+async fn restore(services: &Arc<Services>, money: &Money) -> Result<(), Failure> {
     let records = restore_all(services).map_err(|e| e.to_string())?;
-    let mut known: Vec<_> = records.iter().map(|record| record.outpoint.txid).collect();
-    known.extend(sent.iter().map(Transaction::compute_txid));
+    let known: Vec<_> = records.iter().map(|record| record.outpoint.txid).collect();
     let mut unit = Unit::new();
     money.release_unknown(&known, &mut unit);
     services.store.commit(unit).await.map_err(|e| e.to_string())
@@ -202,17 +198,11 @@ async fn follow_chain(
             ChainEvent::Connected { block, .. } => drop(header.send(block.header.time)),
             _ => {}
         }
-        money.tell_news();
         let is_block = matches!(event, ChainEvent::Connected { .. });
         pumps::chain(&services, event).await;
         if is_block && events.is_empty() {
-            let (services, money) = (services.clone(), money.clone());
-            tokio::spawn(async move {
-                pumps::feerates(&services).await;
-                if let Err(error) = money.look_after_unconfirmed(&services.chain).await {
-                    tracing::error!("unconfirmed transactions are not looked after: {error}");
-                }
-            });
+            let services = services.clone();
+            tokio::spawn(async move { pumps::feerates(&services).await });
         }
     }
     "the chain is no longer followed".into()

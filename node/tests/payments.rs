@@ -57,6 +57,7 @@ fn usable(channel: u8, peer: u8, spendable: u64) -> Usable {
     Usable {
         channel: [channel; 32],
         short_channel_id: u64::from(channel),
+        aliases: Vec::new(),
         peer: node(peer),
         spendable: Msat::new(spendable),
         minimum: Msat::new(1),

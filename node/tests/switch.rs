@@ -70,6 +70,7 @@ impl Node {
         let channels = [Usable {
             channel: CHANNEL,
             short_channel_id: 1,
+            aliases: Vec::new(),
             peer: node(3 - self.id),
             spendable: Msat::new(1_000_000),
             minimum: Msat::new(1),

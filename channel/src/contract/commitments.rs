@@ -3,6 +3,7 @@
 //! nothing is decided about turns: that is `protocol`.
 
 use super::balance::{Balances, Movements, View};
+use super::exposure::Bounds;
 use super::htlc::{FeeUpdate, Htlc, PenaltyRecord, Presence, Removal, Stage, Step};
 use crate::amount::{FeeratePerKw, Height, Msat, Sat};
 use crate::changeset::Row;
@@ -80,6 +81,8 @@ pub struct Commitments {
     pub revocations: RevocationStore,
     /// Onions of HTLCs we offered that the peer has not acknowledged (1,366 bytes each).
     pub onions: BTreeMap<u64, Vec<u8>>,
+    /// What the node lets the channel lose to fees.
+    pub bounds: Bounds,
     pub(super) penalties: BTreeMap<(Side, u64), PenaltyRecord>,
     pub(super) dirty: BTreeSet<Row>,
     newly_locked: Vec<u64>,
@@ -121,6 +124,7 @@ impl Commitments {
             htlcs: BTreeMap::new(),
             revocations: RevocationStore::default(),
             onions: BTreeMap::new(),
+            bounds: Bounds::default(),
             penalties: BTreeMap::new(),
             dirty: BTreeSet::from([Row::Params, Row::State, Row::Funding(0)]),
             newly_locked: Vec::new(),
@@ -150,7 +154,7 @@ impl Commitments {
     /// The peer offers an HTLC.
     pub fn receive_add(&mut self, id: u64, mut htlc: Htlc) -> Result<(), Violation> {
         self.can_receive_add(id, &htlc)?;
-        htlc.over_dust_exposure = self.exceeds_dust_exposure(Side::Remote, htlc.amount);
+        htlc.over_dust_exposure = self.exceeds_exposure(Side::Remote, htlc.amount);
         self.htlcs.insert((Side::Remote, id), htlc);
         Ok(())
     }

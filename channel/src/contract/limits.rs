@@ -4,17 +4,15 @@
 use super::balance::{in_flight, Content, View};
 use super::commitments::{Commitments, Offer};
 use super::htlc::{Htlc, Presence, Stage};
-use crate::amount::{FeeratePerKw, Msat, Sat};
+use crate::amount::{FeeratePerKw, Msat};
 use crate::error::{Refused, Violation};
-use crate::params::{CommitmentFormat, Side};
+use crate::params::Side;
 use crate::transactions::commitment::{anchors_cost, commitment_fee, is_trimmed};
 
 /// `cltv_expiry` from here on would be a time, not a height (BOLT 2, update_add_htlc).
 pub const CLTV_LIMIT: u32 = 500_000_000;
 /// The most HTLCs a side may accept (BOLT 2, open_channel).
 pub const MAX_ACCEPTED_HTLCS: u16 = 483;
-/// What may be lost to trimmed HTLCs at most (BOLT 2, dust exposure); lnd's default.
-pub const MAX_DUST_EXPOSURE: Sat = Sat::new(500_000);
 /// The highest commitment feerate taken from a peer: 1,000 sat/vB.
 pub const MAX_FEERATE: FeeratePerKw = FeeratePerKw::new(250_000);
 
@@ -56,11 +54,9 @@ impl Commitments {
                 return Err(Refused::FunderCannotPay);
             }
         }
-        match self.dust_exposure_with(Side::Local, offer.amount) {
-            Some(exposure) if exposure > MAX_DUST_EXPOSURE.saturating_msat() => {
-                let limit = MAX_DUST_EXPOSURE.saturating_msat();
-                Err(Refused::DustExposure { exposure, limit })
-            }
+        let limit = self.bounds.limit;
+        match self.exposure_with(Side::Local, offer.amount) {
+            Some(exposure) if exposure > limit => Err(Refused::DustExposure { exposure, limit }),
             _ => Ok(()),
         }
     }
@@ -145,13 +141,11 @@ impl Commitments {
         if feerate < FeeratePerKw::FLOOR || feerate > MAX_FEERATE || next.balances.local < needed {
             return Err(Refused::BadFeerate(feerate));
         }
-        match self.dust_exposure_at(feerate) {
-            exposure if exposure > MAX_DUST_EXPOSURE.saturating_msat() => {
-                let limit = MAX_DUST_EXPOSURE.saturating_msat();
-                Err(Refused::DustExposure { exposure, limit })
-            }
-            _ => Ok(()),
+        let (exposure, limit) = (self.exposure_at(feerate), self.bounds.limit);
+        if feerate > next.feerate && exposure > limit {
+            return Err(Refused::DustExposure { exposure, limit });
         }
+        Ok(())
     }
 
     /// Whether we, the funder, can pay for all that our next commitment_signed would cover, as the
@@ -180,49 +174,16 @@ impl Commitments {
         if next.balances.remote < needed {
             return Err(Violation::warn(FEE, format!("the funder cannot pay {feerate}")));
         }
-        let exposure = self.dust_exposure_at(feerate);
-        if exposure > MAX_DUST_EXPOSURE.saturating_msat() {
-            let what = format!("{feerate} would put {exposure} into trimmed HTLCs");
+        let exposure = self.exposure_at(feerate);
+        if exposure > self.bounds.limit {
+            let what = format!("{feerate} would put {exposure} into trimmed HTLCs and fees");
             return Err(Violation::warn(FEE, what));
         }
         Ok(())
     }
 
-    /// Whether one more HTLC of `offerer` would put too much into trimmed outputs.
-    pub fn exceeds_dust_exposure(&self, offerer: Side, amount: Msat) -> bool {
-        let limit = MAX_DUST_EXPOSURE.saturating_msat();
-        self.dust_exposure_with(offerer, amount).is_some_and(|exposure| exposure > limit)
-    }
-
-    /// The larger dust exposure of both commitments if an HTLC were added; none if it is not dust
-    /// on either.
-    fn dust_exposure_with(&self, offerer: Side, amount: Msat) -> Option<Msat> {
-        let exposure = |holder: Side| {
-            let rate = self.content(holder, View::Next).feerate;
-            let exposure = || self.dust_on(holder, rate).saturating_add(amount);
-            self.trims(holder, rate, offerer, amount).then(exposure)
-        };
-        exposure(Side::Local).max(exposure(Side::Remote))
-    }
-
-    /// The larger dust exposure of both commitments at a new feerate. With anchors no HTLC is
-    /// trimmed for the feerate, and nothing changes.
-    fn dust_exposure_at(&self, rate: FeeratePerKw) -> Msat {
-        match self.params.format {
-            CommitmentFormat::Anchors => Msat::ZERO,
-            _ => self.dust_on(Side::Local, rate).max(self.dust_on(Side::Remote, rate)),
-        }
-    }
-
-    /// What `holder`'s commitment trims of all that is or may come to be on it.
-    fn dust_on(&self, holder: Side, rate: FeeratePerKw) -> Msat {
-        let trimmed =
-            self.live(holder).filter(|(by, amount)| self.trims(holder, rate, *by, *amount));
-        trimmed.fold(Msat::ZERO, |sum, (_, amount)| sum.saturating_add(amount))
-    }
-
     /// Offerer and amount of every HTLC that is on `holder`'s commitment or may come to be.
-    fn live(&self, holder: Side) -> impl Iterator<Item = (Side, Msat)> + '_ {
+    pub(super) fn live(&self, holder: Side) -> impl Iterator<Item = (Side, Msat)> + '_ {
         let on_it = move |by: Side, htlc: &Htlc| htlc.stage.on_commitment(holder, by);
         self.htlcs
             .iter()

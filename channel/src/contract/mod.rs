@@ -5,6 +5,7 @@
 //!   commitments  send_* / receive_*: what an update, a signature, a revocation does to the state
 //!   htlc         the life of an HTLC as a table
 //!   balance      what each commitment holds: two base balances and a fold of the live logs
+//!   exposure     what may be lost to fees: trimmed HTLCs, and commitment fee beyond need
 //!   limits       can_send_* / can_receive_*: BOLT 2's limits on both sides
 //!   sign         the commitments as transactions: built, signed, checked
 //!   rows         the state as named rows, and back
@@ -12,6 +13,7 @@
 
 pub mod balance;
 pub mod commitments;
+pub mod exposure;
 pub mod htlc;
 pub mod limits;
 mod rows;

@@ -32,7 +32,7 @@ impl Commitments {
             Row::Onion(id) => self.onions.get(&id).map(encode),
             Row::Revocation(slot) => self.revocations.slot(usize::from(slot)).map(|s| encode(&s)),
             Row::Penalty(by, id) => self.penalties.get(&(by, id)).map(encode),
-            Row::FundingTx | Row::Life => None, // the protocol's own rows
+            Row::FundingTx | Row::Life | Row::Aliases => None, // the protocol's own rows
         }
     }
 

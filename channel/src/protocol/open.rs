@@ -2,7 +2,7 @@
 //! file takes which input.
 
 use super::closing::Negotiation;
-use crate::amount::{FeeratePerKw, Height};
+use crate::amount::{FeeratePerKw, Height, Msat};
 use crate::changeset::{encode, ChangeSet, Row, Rows};
 use crate::contract::htlc::{Removal, Stage};
 use crate::contract::Commitments;
@@ -74,12 +74,16 @@ pub struct Open {
     pub link: Link,
     /// F itself, when we funded it.
     pub funding_tx: Option<Transaction>,
+    /// Every name that we gave the peer for the channel (BOLT 2, channel_ready), the first of them
+    /// in use.
+    pub aliases: Vec<u64>,
     pub(super) channel_id: ChannelId,
     pub(super) negotiation: Option<Negotiation>,
     pub(super) close_feerate: FeeratePerKw,
     pub(super) height: Height,
     pub(super) dirty_life: bool,
     pub(super) dirty_funding_tx: bool,
+    dirty_aliases: bool,
     /// What we know of F's depth; watched anew after each start.
     pub(super) confirmations: u32,
     /// The next_commitment_number that we said in our last channel_reestablish.
@@ -98,8 +102,9 @@ pub struct Tools<'a> {
 }
 
 impl Open {
-    /// Right after funding_signed was made or taken.
-    pub fn new(contract: Commitments, funding_tx: Option<Transaction>) -> Self {
+    /// Right after funding_signed was made or taken. `alias` is what channel_ready will call the
+    /// channel, if anything.
+    pub fn new(contract: Commitments, funding_tx: Option<Transaction>, alias: Option<u64>) -> Self {
         let channel_id = super::opening::channel_id(&contract.funding.outpoint);
         Open {
             contract,
@@ -107,6 +112,8 @@ impl Open {
             link: Link::Up,
             dirty_funding_tx: funding_tx.is_some(),
             funding_tx,
+            dirty_aliases: alias.is_some(),
+            aliases: alias.into_iter().collect(),
             channel_id,
             negotiation: None,
             close_feerate: FeeratePerKw::FLOOR,
@@ -120,7 +127,8 @@ impl Open {
 
     /// As it was when `rows` were written; the connection is down.
     pub fn restore(rows: &Rows) -> Result<Self, BadRow> {
-        let mut open = Open::new(Commitments::restore(rows)?, rows.read(Row::FundingTx)?);
+        let mut open = Open::new(Commitments::restore(rows)?, rows.read(Row::FundingTx)?, None);
+        open.aliases = rows.read(Row::Aliases)?.unwrap_or_default();
         open.life = rows.require(Row::Life)?;
         open.link = Link::Down;
         (open.dirty_life, open.dirty_funding_tx) = (false, false);
@@ -169,6 +177,40 @@ impl Open {
         self.channel_id
     }
 
+    /// The name that the channel is listed under: the real scid, but for a zero-conf channel our
+    /// first alias, which is there from the start and stays.
+    pub fn listed_as(&self) -> Option<u64> {
+        let alias = self.aliases.first().filter(|_| self.contract.params.zero_conf());
+        alias.copied().or(self.life.short_channel_id)
+    }
+
+    /// Whether an HTLC to be sent on may name this channel so (BOLT 2, channel_ready): by any alias
+    /// that we ever gave the peer, and by the real scid unless that is a secret.
+    pub fn answers_to(&self, scid: u64) -> bool {
+        let real = self.life.short_channel_id.filter(|_| !self.contract.params.scid_alias);
+        self.aliases.contains(&scid) || real == Some(scid)
+    }
+
+    /// What the peer's peers may call the channel, in r fields and to the peer itself: its alias,
+    /// else the real scid unless that is a secret.
+    pub fn told_as(&self) -> Option<u64> {
+        let real = self.life.short_channel_id.filter(|_| !self.contract.params.scid_alias);
+        self.life.remote_alias.or(real)
+    }
+
+    /// Whether nothing is at stake for us yet: the peer opened the channel, F was never deep
+    /// enough, and no zero-conf channel was used meanwhile (BOLT 2: the fundee forgets).
+    pub fn may_be_forgotten(&self) -> bool {
+        let unused = !self.life.ready_sent
+            || (self.contract.params.zero_conf()
+                && self.contract.state.local_number == 0
+                && self.contract.state.base.local == Msat::ZERO);
+        self.contract.params.funder == Side::Remote
+            && unused
+            && self.life.short_channel_id.is_none()
+            && self.life.spent_by.is_none()
+    }
+
     /// Whether HTLCs may be offered: in step with the peer, ready on both sides, not ending.
     pub fn is_usable(&self) -> bool {
         self.link == Link::Up && self.phase_name() == "open"
@@ -214,9 +256,13 @@ impl Open {
                 self.funding_depth(confirmations, short_channel_id, tools);
             }
             Input::FundingSpent(tx) => self.funding_spent(&tx, tools),
-            Input::Feerates { commitment, close } => {
-                self.close_feerate = close;
-                self.follow_feerate(commitment);
+            Input::Feerates(feerates) => {
+                self.close_feerate = feerates.close;
+                self.contract.bounds.urgent = Some(feerates.urgent);
+                self.follow_feerate(feerates.commitment(self.contract.params.format));
+            }
+            Input::MaxFeeExposure(limit) => {
+                self.contract.bounds.limit = limit.saturating_msat();
             }
         }
         Ok(Handled::Done)
@@ -333,6 +379,9 @@ impl Open {
         let mut changes = self.contract.take_changes();
         if std::mem::take(&mut self.dirty_life) {
             changes.0.insert(Row::Life, Some(encode(&self.life)));
+        }
+        if std::mem::take(&mut self.dirty_aliases) {
+            changes.0.insert(Row::Aliases, Some(encode(&self.aliases)));
         }
         if std::mem::take(&mut self.dirty_funding_tx) {
             changes.0.insert(Row::FundingTx, self.funding_tx.as_ref().map(encode));

@@ -12,9 +12,7 @@
 //! ```
 
 use super::open::Open;
-use super::terms::{
-    channel_type, check_first_balances, check_open, check_request, check_side, ACCEPT, OPEN,
-};
+use super::terms::{check_first_balances, check_open, check_request, check_side, ACCEPT, OPEN};
 use crate::amount::{FeeratePerKw, Msat, Sat};
 use crate::contract::balance::{Balances, View};
 use crate::contract::commitments::{Commitments, Funding, LastSent, State};
@@ -24,7 +22,7 @@ use crate::error::{Refused, Violation};
 use crate::input::FundingRequest;
 use crate::keys::curve::Curve;
 use crate::keys::signer::Signer;
-use crate::params::{Basepoints, ChannelParams, CommitmentFormat, Side, SideParams};
+use crate::params::{Basepoints, ChannelParams, Side, SideParams};
 use crate::transactions::funding;
 use bitcoin::constants::ChainHash;
 use bitcoin::secp256k1::PublicKey;
@@ -32,7 +30,9 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction};
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
 
-pub use super::terms::{MAX_DUST_LIMIT, MAX_FUNDING, MAX_TO_SELF_DELAY, MIN_DUST_LIMIT};
+pub use super::terms::{
+    ChannelType, MAX_DUST_LIMIT, MAX_FUNDING, MAX_TO_SELF_DELAY, MIN_DUST_LIMIT,
+};
 
 /// What we propose as opener.
 #[derive(Clone, Debug)]
@@ -49,10 +49,13 @@ pub struct OpenRequest {
     pub feerate: FeeratePerKw,
     /// Our limits; the basepoints are the signer's.
     pub local: SideParams,
-    /// Shape of the transactions.
-    pub format: CommitmentFormat,
+    /// Shape of the transactions, and what may be done with the channel.
+    pub channel_type: ChannelType,
     /// Whether the network is to be told.
     pub announce: bool,
+    /// Our name for the channel, to be told in channel_ready: where `option_scid_alias` was
+    /// negotiated (a feature, apart from the channel type).
+    pub alias: Option<u64>,
 }
 
 /// What we agree to as accepter.
@@ -68,6 +71,12 @@ pub struct AcceptPolicy {
     pub min_capacity: Sat,
     /// The largest channel we take.
     pub max_capacity: Sat,
+    /// We take channels with anchors, not only those without.
+    pub anchors: bool,
+    /// We trust the peer to publish F as it says: `option_zeroconf` is accepted.
+    pub zero_conf: bool,
+    /// As in [`OpenRequest::alias`]; none refuses the channel type `option_scid_alias` too.
+    pub alias: Option<u64>,
 }
 
 /// As opener: open_channel is out.
@@ -81,6 +90,7 @@ pub struct Proposed {
 #[derive(Debug)]
 pub struct ToFund {
     temporary_channel_id: ChannelId,
+    alias: Option<u64>,
     capacity: Sat,
     params: ChannelParams,
     state: State,
@@ -89,6 +99,7 @@ pub struct ToFund {
 /// As opener: funding_created is out.
 #[derive(Debug)]
 pub struct Signing {
+    alias: Option<u64>,
     contract: Unsigned,
     transaction: Transaction,
 }
@@ -97,6 +108,7 @@ pub struct Signing {
 #[derive(Debug)]
 pub struct Accepted {
     temporary_channel_id: ChannelId,
+    alias: Option<u64>,
     capacity: Sat,
     params: ChannelParams,
     state: State,
@@ -144,7 +156,7 @@ impl Proposed {
                 first_per_commitment_point: signer.per_commitment_point(0),
                 channel_flags: u8::from(request.announce),
                 shutdown_scriptpubkey: Some(upfront(local)),
-                channel_type: Some(channel_type(request.format)),
+                channel_type: Some(request.channel_type.features()),
             },
             push_msat: request.push.msat(),
             channel_reserve_satoshis: local.channel_reserve.sat(),
@@ -191,14 +203,19 @@ impl Proposed {
             let what = format!("minimum_depth {} is unreasonable", fields.minimum_depth);
             return Err(Violation::fail(ACCEPT, what));
         }
+        let ChannelType { format, scid_alias, zero_conf } = self.request.channel_type;
+        if zero_conf && fields.minimum_depth > 0 {
+            let what = format!("minimum_depth {} with option_zeroconf", fields.minimum_depth);
+            return Err(Violation::fail(ACCEPT, what));
+        }
         let params = ChannelParams {
-            format: self.request.format,
+            format,
             funder: Side::Local,
             local: self.request.local,
             remote,
             announce: self.request.announce,
-            minimum_depth: fields.minimum_depth.max(1),
-            scid_alias: false,
+            minimum_depth: if zero_conf { 0 } else { fields.minimum_depth.max(1) },
+            scid_alias,
         };
         let capacity = self.request.capacity;
         let remote_balance = self.request.push;
@@ -207,8 +224,8 @@ impl Proposed {
         check_first_balances(ACCEPT, &params, base, self.request.feerate)?;
         let state = first_state(base, self.request.feerate, fields.first_per_commitment_point);
         let request = FundingRequest { script: funding_output(&params), amount: capacity };
-        let temporary_channel_id = self.request.temporary_channel_id;
-        Ok((ToFund { temporary_channel_id, capacity, params, state }, request))
+        let (temporary_channel_id, alias) = (self.request.temporary_channel_id, self.request.alias);
+        Ok((ToFund { temporary_channel_id, alias, capacity, params, state }, request))
     }
 }
 
@@ -239,7 +256,7 @@ impl ToFund {
             funding_output_index: index,
             signature: contract.sign_remote(signer, curve),
         };
-        Ok((Signing { contract, transaction }, message))
+        Ok((Signing { alias: self.alias, contract, transaction }, message))
     }
 
     /// The id used until the channel has its own.
@@ -260,7 +277,7 @@ impl Signing {
             return Err(Violation::fail("BOLT 2 funding_signed", "it names another channel"));
         }
         let contract = self.contract.signed(message.signature, signer, curve)?;
-        Ok(Open::new(contract, Some(self.transaction)))
+        Ok(Open::new(contract, Some(self.transaction), self.alias))
     }
 
     /// The id the channel will have.
@@ -277,7 +294,7 @@ impl Accepted {
         signer: &dyn Signer,
     ) -> Result<(Self, msgs::AcceptChannel), Violation> {
         let fields = &open.common_fields;
-        let format = check_open(open, &policy)?;
+        let ChannelType { format, scid_alias, zero_conf } = check_open(open, &policy)?;
         let remote = SideParams {
             basepoints: Basepoints {
                 funding: fields.funding_pubkey,
@@ -305,8 +322,8 @@ impl Accepted {
             local,
             remote,
             announce: fields.channel_flags & 1 == 1,
-            minimum_depth: policy.minimum_depth,
-            scid_alias: false,
+            minimum_depth: if zero_conf { 0 } else { policy.minimum_depth.max(1) },
+            scid_alias,
         };
         let base = Balances {
             local: Msat::new(open.push_msat),
@@ -317,7 +334,8 @@ impl Accepted {
         let message = accept_message(&params, fields, signer);
         let state = first_state(base, feerate, fields.first_per_commitment_point);
         let temporary_channel_id = fields.temporary_channel_id;
-        Ok((Accepted { temporary_channel_id, capacity, params, state }, message))
+        let alias = policy.alias;
+        Ok((Accepted { temporary_channel_id, alias, capacity, params, state }, message))
     }
 
     /// The opener names F and signs our first commitment on it: we sign its own.
@@ -337,7 +355,7 @@ impl Accepted {
         let signature = contract.sign_remote(signer, curve);
         let contract = contract.signed(message.signature, signer, curve)?;
         let signed = msgs::FundingSigned { channel_id: channel_id(&outpoint), signature };
-        Ok((Open::new(contract, None), signed))
+        Ok((Open::new(contract, None, self.alias), signed))
     }
 
     /// The id used until the channel has its own.

@@ -23,11 +23,48 @@ pub const MAX_TO_SELF_DELAY: u16 = 2_016;
 /// From here on option_support_large_channel would be needed.
 pub const MAX_FUNDING: Sat = Sat::new(1 << 24);
 
-/// `channel_type` of a format (BOLT 2, defined channel types).
-pub(super) fn channel_type(format: CommitmentFormat) -> ChannelTypeFeatures {
-    match format {
-        CommitmentFormat::StaticRemoteKey => ChannelTypeFeatures::only_static_remote_key(),
-        CommitmentFormat::Anchors => ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies(),
+/// A channel type: a basic type and its variations (BOLT 2, defined channel types).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelType {
+    /// Shape of the transactions.
+    pub format: CommitmentFormat,
+    /// `option_scid_alias`: the real scid is never given away.
+    pub scid_alias: bool,
+    /// `option_zeroconf`: the channel is used before F is in a block.
+    pub zero_conf: bool,
+}
+
+impl From<CommitmentFormat> for ChannelType {
+    fn from(format: CommitmentFormat) -> Self {
+        ChannelType { format, scid_alias: false, zero_conf: false }
+    }
+}
+
+impl ChannelType {
+    /// As it stands in the messages.
+    pub(super) fn features(self) -> ChannelTypeFeatures {
+        let mut features = match self.format {
+            CommitmentFormat::StaticRemoteKey => ChannelTypeFeatures::only_static_remote_key(),
+            CommitmentFormat::Anchors => {
+                ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies()
+            }
+        };
+        if self.scid_alias {
+            features.set_scid_privacy_required();
+        }
+        if self.zero_conf {
+            features.set_zero_conf_required();
+        }
+        features
+    }
+
+    /// The type that these bits are, if it is one that we know.
+    fn of(features: &ChannelTypeFeatures) -> Option<ChannelType> {
+        let formats = [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey];
+        let (scid_alias, zero_conf) =
+            (features.requires_scid_privacy(), features.requires_zero_conf());
+        let types = formats.map(|format| ChannelType { format, scid_alias, zero_conf });
+        types.into_iter().find(|known| known.features() == *features)
     }
 }
 
@@ -44,13 +81,19 @@ pub(super) fn check_request(request: &OpenRequest) -> Result<(), Refused> {
     if local.dust_limit < MIN_DUST_LIMIT || local.channel_reserve < local.dust_limit {
         return refuse("the dust limit is below 354 sat or above the reserve".into());
     }
+    if request.channel_type.scid_alias && request.announce {
+        return refuse("option-scid-alias chantype for public channel".into());
+    }
+    if request.channel_type.zero_conf && request.alias.is_none() {
+        return refuse("a zero-conf channel needs option_scid_alias on both sides".into());
+    }
     if local.max_accepted_htlcs > MAX_ACCEPTED_HTLCS {
         return refuse(format!("at most {MAX_ACCEPTED_HTLCS} HTLCs can be accepted"));
     }
     if request.feerate < FeeratePerKw::FLOOR || request.feerate > MAX_FEERATE {
         return refuse(format!("a feerate of {} is too low or too high", request.feerate));
     }
-    let costs = opening_costs(request.format, request.feerate);
+    let costs = opening_costs(request.channel_type.format, request.feerate);
     let ours = request.capacity.saturating_msat().saturating_sub(request.push);
     if ours.floor() < costs.saturating_add(local.channel_reserve) {
         return refuse(format!(
@@ -66,7 +109,7 @@ pub(super) fn check_request(request: &OpenRequest) -> Result<(), Refused> {
 pub(super) fn check_open(
     open: &msgs::OpenChannel,
     policy: &AcceptPolicy,
-) -> Result<CommitmentFormat, Violation> {
+) -> Result<ChannelType, Violation> {
     let fields = &open.common_fields;
     let fail = |what: String| Err(Violation::fail(OPEN, what));
     if fields.chain_hash != policy.chain {
@@ -87,9 +130,21 @@ pub(super) fn check_open(
     let Some(wanted) = &fields.channel_type else {
         return fail("channel_type is missing".into());
     };
-    let formats = [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey];
-    match formats.into_iter().find(|format| channel_type(*format) == *wanted) {
-        Some(format) => Ok(format),
+    let announced = fields.channel_flags & 1 == 1;
+    match ChannelType::of(wanted) {
+        Some(kind) if kind.scid_alias && announced => {
+            fail("option-scid-alias chantype for public channel".into())
+        }
+        Some(kind) if kind.zero_conf && !policy.zero_conf => {
+            fail("zero-conf channels are not taken from this peer".into())
+        }
+        Some(kind) if kind.scid_alias && policy.alias.is_none() => {
+            fail("option_scid_alias was not negotiated".into())
+        }
+        Some(kind) if kind.format == CommitmentFormat::Anchors && !policy.anchors => {
+            fail("channels with anchors are not taken here".into())
+        }
+        Some(kind) => Ok(kind),
         None => fail(format!("channel_type {wanted} is not known here")),
     }
 }

@@ -54,7 +54,7 @@ impl Open {
         self.ready_if_due(tools);
     }
 
-    pub(super) fn ready_if_due(&mut self, tools: &mut Tools<'_>) {
+    pub(crate) fn ready_if_due(&mut self, tools: &mut Tools<'_>) {
         let deep = self.confirmations >= self.contract.params.minimum_depth;
         if deep && !self.life.ready_sent && self.life.failed.is_none() {
             self.life.ready_sent = true;
@@ -70,7 +70,7 @@ impl Open {
         let ready = msgs::ChannelReady {
             channel_id: self.channel_id,
             next_per_commitment_point: tools.signer.per_commitment_point(1),
-            short_channel_id_alias: None,
+            short_channel_id_alias: self.aliases.first().copied(),
         };
         tools.out.stage(Output::Send(Message::ChannelReady(Box::new(ready))));
     }

@@ -28,7 +28,7 @@ struct Kept {
 
 /// Every state of a channel whose HTLCs come and go in both directions.
 fn a_life(format: CommitmentFormat) -> (Pair, Vec<Kept>) {
-    let mut pair = Pair::open_with(|open, _| open.format = format);
+    let mut pair = Pair::open_with(|open, _| open.channel_type.format = format);
     let mut kept = Vec::new();
     let keep = |pair: &Pair, kept: &mut Vec<Kept>| {
         let mut cheat = Party::restored(&pair.bob);

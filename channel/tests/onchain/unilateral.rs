@@ -20,7 +20,7 @@ const BOB: [u8; 32] = [2; 32];
 /// Alice offers two HTLCs and Bob two, all irrevocably committed; of each pair the receiver knows
 /// the preimage of the first, and has not said so.
 fn with_htlcs(format: CommitmentFormat) -> Pair {
-    let mut pair = Pair::open_with(|open, _| open.format = format);
+    let mut pair = Pair::open_with(|open, _| open.channel_type.format = format);
     pair.alice_pays(400_000_000, 0);
     for (n, msat) in [(1, 50_000_000), (2, 40_000_000)] {
         pair.alice.handle(Party::offer(n, msat)).unwrap();
@@ -177,7 +177,7 @@ fn a_preimage_shown_on_chain_is_learned_and_failures_wait_until_they_are_deep() 
 #[test]
 fn the_commitment_before_the_latest_is_read_as_it_was() {
     for format in FORMATS {
-        let mut pair = Pair::open_with(|open, _| open.format = format);
+        let mut pair = Pair::open_with(|open, _| open.channel_type.format = format);
         pair.alice_pays(400_000_000, 0);
         pair.alice.handle(Party::offer(1, 50_000_000)).unwrap();
         pair.bob.handle(Party::offer(3, 60_000_000)).unwrap();

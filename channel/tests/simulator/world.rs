@@ -10,7 +10,7 @@ use crate::support::{offer, preimage, wallet_script, Pair};
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use fulmen_channel::changeset::Rows;
 use fulmen_channel::contract::htlc::Removal;
-use fulmen_channel::input::{Command, Handled, Input};
+use fulmen_channel::input::{Command, Feerates, Handled, Input};
 use fulmen_channel::message::Message;
 use fulmen_channel::params::{CommitmentFormat, Side};
 use fulmen_channel::payment::PaymentHash;
@@ -35,7 +35,7 @@ fn start(kind: u64) -> &'static Start {
 
 fn open(format: CommitmentFormat, terms: u64) -> Start {
     let pair = Pair::open_with(|open, policy| {
-        open.format = format;
+        open.channel_type.format = format;
         open.push = Msat::new([0, 500_000_000, 20_000_000][terms as usize]);
         open.capacity = Sat::new([1_000_000, 1_000_000, 60_000][terms as usize]);
         open.local.dust_limit = Sat::new([354, 1_000, 500][terms as usize]);
@@ -221,7 +221,11 @@ impl World {
     pub fn feerate(&mut self, rate: u32) {
         let commitment = FeeratePerKw::new(rate);
         for peer in &mut self.peers {
-            let _ = peer.takes(Input::Feerates { commitment, close: FeeratePerKw::new(1_000) });
+            let _ = peer.takes(Input::Feerates(Feerates {
+                anchors: commitment,
+                urgent: commitment,
+                close: FeeratePerKw::new(1_000),
+            }));
         }
         self.notes(format!("feerate {rate}"));
     }

@@ -257,8 +257,9 @@ impl Pair {
             push: Msat::ZERO,
             feerate: FeeratePerKw::new(1_000),
             local: limits(&a),
-            format: CommitmentFormat::Anchors,
+            channel_type: CommitmentFormat::Anchors.into(),
             announce: false,
+            alias: None,
         };
         let mut policy = AcceptPolicy {
             chain,
@@ -266,6 +267,9 @@ impl Pair {
             minimum_depth: 3,
             min_capacity: Sat::new(20_000),
             max_capacity: Sat::new(16_000_000),
+            anchors: true,
+            zero_conf: false,
+            alias: None,
         };
         terms(&mut open, &mut policy);
         let channel = Channel::open(open, Box::new(a), Arc::new(Inline)).unwrap();

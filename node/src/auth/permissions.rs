@@ -53,6 +53,7 @@ fn lightning(method: &str) -> Option<&'static [Op]> {
         "ListChannels"
         | "PendingChannels"
         | "ClosedChannels"
+        | "ListAliases"
         | "ChannelBalance"
         | "SubscribeChannelEvents"
         | "DecodePayReq"

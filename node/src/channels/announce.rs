@@ -96,16 +96,14 @@ impl Driver {
     pub(super) async fn announce(&mut self) {
         let ready = self.channel.funded().filter(|open| open.is_usable());
         let Some(open) = ready else { return };
-        let Some(scid) = open.life.short_channel_id else { return };
         let announced = open.contract.params.announce && open.confirmations() >= ANNOUNCE_DEPTH;
-        if !self.announcer.update_sent {
+        let (real, told_as) = (open.life.short_channel_id, open.told_as());
+        if let Some(name) = told_as.filter(|_| !self.announcer.update_sent) {
             self.announcer.update_sent = true;
-            let update = self.channel_update(scid);
+            let update = self.channel_update(name);
             self.send(WireMessage::ChannelUpdate(Box::new(update))).await;
         }
-        if !announced {
-            return;
-        }
+        let Some(scid) = real.filter(|_| announced) else { return };
         if !self.announcer.signatures_sent && !self.announcer.announced {
             self.announcer.signatures_sent = true;
             let signatures = self.announcement_signatures(scid);
@@ -120,13 +118,15 @@ impl Driver {
     /// The peer's policy for this channel, if it is newer than what we know: durable, since it is
     /// told only once.
     pub(super) fn peer_update(&mut self, update: msgs::ChannelUpdate) {
-        let life = self.channel.funded().map(|open| &open.life);
-        let names = [life.and_then(|l| l.short_channel_id), life.and_then(|l| l.remote_alias)];
+        let named = update.contents.short_channel_id;
+        // By a name that it had from us, or its own.
+        let ours = self
+            .channel
+            .funded()
+            .is_some_and(|open| open.answers_to(named) || open.life.remote_alias == Some(named));
         let newer =
             |known: &msgs::ChannelUpdate| update.contents.timestamp > known.contents.timestamp;
-        if names.contains(&Some(update.contents.short_channel_id))
-            && self.announcer.remote_update.as_ref().is_none_or(newer)
-        {
+        if ours && self.announcer.remote_update.as_ref().is_none_or(newer) {
             let (key, bytes) = (key(self.index, b'u'), update.encode());
             self.carry(|unit| {
                 unit.put(Table::Announcement, key, bytes);

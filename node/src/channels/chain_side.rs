@@ -2,10 +2,10 @@
 
 use super::driver::Driver;
 use super::record::{short_channel_id, ChannelRecord, SpendKind, SpentRecord};
-use super::CloseUpdate;
+use super::{policy, CloseUpdate};
 use crate::store::Unit;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
-use fulmen_channel::amount::{Height, Sat};
+use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use fulmen_channel::input::{Command, Input};
 use fulmen_channel::output::Spend;
 
@@ -18,6 +18,21 @@ impl Driver {
             self.depth(block, tx_index);
         }
         self.deliver_if_mature();
+        if self.record.as_ref().is_some_and(|record| policy::is_overdue(record, height)) {
+            self.give_up_waiting();
+        }
+    }
+
+    /// F did not come within 2,016 blocks: what is not ours yet is forgotten, a zero-conf channel
+    /// that was used takes no more payments (BOLT 2, channel_ready).
+    fn give_up_waiting(&mut self) {
+        let why = "the funding transaction did not confirm within 2016 blocks".to_owned();
+        let open = self.channel.funded().filter(|open| open.life.failed.is_none());
+        match open.map(|open| (open.may_be_forgotten(), open.contract.params.zero_conf())) {
+            Some((true, _)) => self.tell(Input::Command(Command::Abandon(why))),
+            Some((false, true)) => self.tell(Input::Command(Command::ForceClose(why))),
+            _ => {}
+        }
     }
 
     pub(super) fn unblock(&mut self, height: Height) {
@@ -30,6 +45,8 @@ impl Driver {
         let unfunded = record.funding_block.is_some_and(|(block, _)| block >= height);
         if unfunded {
             record.funding_block = None;
+            // It is waited for anew, and cannot come back in an older block.
+            record.opened_height = record.opened_height.max(height.minus(1));
         }
         if closed || unfunded {
             self.save_record();
@@ -121,7 +138,8 @@ impl Driver {
         let script: Result<ScriptBuf, String> = self.fresh_script();
         match script {
             Ok(script) => {
-                let feerate = self.services().registry.sweep_feerate();
+                let feerate = self.services().registry.feerates().map(|feerates| feerates.close);
+                let feerate = feerate.unwrap_or(FeeratePerKw::FLOOR);
                 let deliver = Command::Deliver { script, feerate };
                 // Refused, it is tried again at the next block.
                 self.swept = self.channel.handle(Input::Command(deliver)).is_ok();

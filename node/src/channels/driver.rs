@@ -134,6 +134,10 @@ impl Driver {
     pub async fn run(mut self) {
         // Read back, it knows no height, and what expires is measured by it.
         self.tell(Input::Block(self.height));
+        self.tell(Input::MaxFeeExposure(self.services.max_fee_exposure));
+        if let Some(feerates) = self.services.registry.feerates() {
+            self.tell(Input::Feerates(feerates));
+        }
         let mut flow = self.drain().await;
         while let Flow::Goes = flow {
             tokio::select! {
@@ -202,9 +206,7 @@ impl Driver {
                 self.funding_confirmed(tx, height, tx_index);
             }
             ToChannel::Spent { outpoint, tx, height } => self.spent_in_block(outpoint, *tx, height),
-            ToChannel::Feerates { commitment, close } => {
-                self.tell(Input::Feerates { commitment, close });
-            }
+            ToChannel::Feerates(feerates) => self.tell(Input::Feerates(feerates)),
             ToChannel::Describe(reply) => drop(reply.send(self.snapshot())),
             ToChannel::WatchClose(watcher) => self.close_watchers.push(watcher),
             // It made the batch none.

@@ -26,7 +26,7 @@ use bitcoin::{OutPoint, Transaction, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::error::Refused;
-use fulmen_channel::input::{Command, Handled};
+use fulmen_channel::input::{Command, Feerates, Handled};
 use fulmen_channel::message::Message;
 use fulmen_channel::output::{Received, Resolved};
 use fulmen_channel::params::{ChannelParams, Side};
@@ -78,12 +78,7 @@ pub enum ToChannel {
         height: Height,
     },
     /// Fee estimates.
-    Feerates {
-        /// For a commitment with anchors.
-        commitment: FeeratePerKw,
-        /// For a mutual close.
-        close: FeeratePerKw,
-    },
+    Feerates(Feerates),
     /// Tell what there is to tell.
     Describe(oneshot::Sender<Snapshot>),
     /// Tell when the channel's close is on its way or failed.
@@ -176,6 +171,12 @@ pub struct FundedSnapshot {
     pub params: ChannelParams,
     /// Where F is in the chain.
     pub short_channel_id: Option<u64>,
+    /// The name it is listed under: the same, but for a zero-conf channel our first alias.
+    pub listed_as: Option<u64>,
+    /// The name for r fields of our invoices.
+    pub told_as: Option<u64>,
+    /// Our aliases for it.
+    pub aliases: Vec<u64>,
     /// The peer's alias for it.
     pub remote_alias: Option<u64>,
     /// Our balance on our commitment, HTLCs taken out.

@@ -43,6 +43,10 @@ pub struct OpenParams {
     pub close_script: Option<bitcoin::ScriptBuf>,
     /// The shape asked for; none takes the best that both know.
     pub format: Option<CommitmentFormat>,
+    /// The real scid is to be a secret.
+    pub scid_alias: bool,
+    /// To be used before F is in a block.
+    pub zero_conf: bool,
 }
 
 /// Why an opening did not start, or a channel could not be read back.
@@ -100,19 +104,18 @@ pub async fn open(
     features: &InitFeatures,
     params: OpenParams,
 ) -> Result<(ChannelId, mpsc::UnboundedReceiver<OpenUpdate>), OpenError> {
+    let channel_type = policy::channel_type(&services.protocol, features, &params)
+        .ok_or_else(|| OpenError::Peer("requested channel type not supported".into()))?;
     let index = services.numbers.next(services).await?;
     let signer = InMemorySigner::from_seed(services.keys.channel_seed(index));
     let mut local = policy::ours(signer.basepoints(), params.capacity);
     local.htlc_minimum = params.htlc_minimum.unwrap_or(local.htlc_minimum);
     local.to_self_delay = params.to_self_delay.unwrap_or(local.to_self_delay);
     local.upfront_shutdown_script = params.close_script;
-    let anchors = features.supports_anchors_zero_fee_htlc_tx();
-    let best = if anchors { CommitmentFormat::Anchors } else { CommitmentFormat::StaticRemoteKey };
-    let format = params.format.unwrap_or(best);
-    let feerate = match format {
+    let feerate = match channel_type.format {
         CommitmentFormat::Anchors => services.chain.anchors_feerate().await,
         CommitmentFormat::StaticRemoteKey => {
-            services.chain.feerate(crate::chain::Target::Normal).await
+            services.chain.feerate(crate::chain::Target::HighPriority).await
         }
     };
     let mut temporary = [0; 32];
@@ -124,8 +127,9 @@ pub async fn open(
         push: params.push,
         feerate,
         local,
-        format,
+        channel_type,
         announce: !params.private,
+        alias: alias(services, features),
     };
     let channel = Channel::open(request, Box::new(signer), services.curve.clone())?;
     let (news, receiver) = mpsc::unbounded_channel();
@@ -164,8 +168,12 @@ pub async fn accept(
     let index = services.numbers.next(services).await.map_err(|error| error.to_string())?;
     let signer = InMemorySigner::from_seed(services.keys.channel_seed(index));
     let capacity = Sat::new(fields.funding_satoshis);
-    let policy =
+    let mut policy =
         policy::accept(services.chain_hash, &services.limits, signer.basepoints(), capacity);
+    policy.anchors = services.protocol.anchors;
+    policy.alias = services.registry.peer(&peer).and_then(|(_, theirs)| alias(services, &theirs));
+    let trusted = services.zero_conf_peers.contains(&peer);
+    policy.zero_conf = services.protocol.zero_conf && trusted && policy.alias.is_some();
     let channel = Channel::accept(message, policy, Box::new(signer), services.curve.clone());
     match channel {
         Ok(channel) => {
@@ -177,6 +185,14 @@ pub async fn accept(
             Err(violation.to_string())
         }
     }
+}
+
+/// A name for a new channel, where both sides know such (BOLT 2, channel_ready): by chance, 57 bits
+/// of it, among heights that no chain will reach, where lnd's aliases are too.
+fn alias(services: &Services, theirs: &InitFeatures) -> Option<u64> {
+    const FIRST_HEIGHT: u64 = 16_000_000;
+    (services.protocol.scid_alias && theirs.supports_scid_privacy())
+        .then(|| (FIRST_HEIGHT << 40).saturating_add(OsRng.next_u64() >> 7))
 }
 
 /// How many channels with a peer are on their way to be open.

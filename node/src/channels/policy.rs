@@ -1,9 +1,13 @@
 //! What we propose and agree to when a channel is opened. Pure; lnd's defaults where it has one.
 
+use super::opening::OpenParams;
+use super::record::ChannelRecord;
+use crate::peer::features::Protocol;
 use bitcoin::constants::ChainHash;
-use fulmen_channel::amount::{Msat, Sat};
-use fulmen_channel::params::{Basepoints, SideParams};
-use fulmen_channel::protocol::opening::{AcceptPolicy, MAX_FUNDING};
+use fulmen_channel::amount::{Height, Msat, Sat};
+use fulmen_channel::params::{Basepoints, CommitmentFormat, SideParams};
+use fulmen_channel::protocol::opening::{AcceptPolicy, ChannelType, MAX_FUNDING};
+use lightning::types::features::InitFeatures;
 
 /// The smallest channel: lnd's.
 pub const MIN_CHANNEL: Sat = Sat::new(20_000);
@@ -69,12 +73,114 @@ pub fn accept(
         minimum_depth: confirmations(limits, capacity),
         min_capacity: limits.min_channel,
         max_capacity: limits.max_channel,
+        anchors: true,
+        zero_conf: false,
+        alias: None,
     }
+}
+
+/// The type for a channel of ours: as asked, else the best that both know. None when either side
+/// lacks a feature of it.
+pub fn channel_type(
+    protocol: &Protocol,
+    theirs: &InitFeatures,
+    asked: &OpenParams,
+) -> Option<ChannelType> {
+    let anchors = protocol.anchors && theirs.supports_anchors_zero_fee_htlc_tx();
+    let alias = protocol.scid_alias && theirs.supports_scid_privacy();
+    let zero_conf = protocol.zero_conf && alias && theirs.supports_zero_conf();
+    let best = if anchors { CommitmentFormat::Anchors } else { CommitmentFormat::StaticRemoteKey };
+    let format = asked.format.unwrap_or(best);
+    let known = (format != CommitmentFormat::Anchors || anchors)
+        && (!asked.scid_alias || alias)
+        && (!asked.zero_conf || zero_conf);
+    let (scid_alias, zero_conf) = (asked.scid_alias, asked.zero_conf);
+    known.then_some(ChannelType { format, scid_alias, zero_conf })
+}
+
+/// The fundee waits so many blocks for F (BOLT 2, channel_ready).
+pub const FUNDING_WITHIN: u32 = 2_016;
+
+/// Whether a channel that a peer opened to us waits for F for too long.
+pub fn is_overdue(record: &ChannelRecord, tip: Height) -> bool {
+    let waits = !record.initiator && record.funding_block.is_none() && record.spent.is_none();
+    waits && tip >= record.opened_height.plus(FUNDING_WITHIN)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::features::features;
+    use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+
+    fn key() -> PublicKey {
+        let key = SecretKey::from_slice(&[1; 32]).unwrap();
+        PublicKey::from_secret_key(&Secp256k1::signing_only(), &key)
+    }
+
+    #[test]
+    fn the_channel_type_is_what_both_know() {
+        use CommitmentFormat::{Anchors, StaticRemoteKey};
+        let all = Protocol { anchors: true, scid_alias: true, zero_conf: true };
+        let plain = Protocol::default();
+        let bare = Protocol { anchors: false, ..plain };
+        let kind =
+            |format, scid_alias, zero_conf| Some(ChannelType { format, scid_alias, zero_conf });
+        // Ours, theirs, asked: format, alias, zero-conf.
+        let table = [
+            (all, all, (None, false, false), kind(Anchors, false, false)),
+            (all, bare, (None, false, false), kind(StaticRemoteKey, false, false)),
+            (bare, all, (None, false, false), kind(StaticRemoteKey, false, false)),
+            (all, bare, (Some(Anchors), false, false), None),
+            (all, all, (Some(StaticRemoteKey), true, false), kind(StaticRemoteKey, true, false)),
+            (all, plain, (None, true, false), None),
+            (plain, all, (None, true, false), None),
+            (all, all, (Some(Anchors), false, true), kind(Anchors, false, true)),
+            (all, plain, (Some(Anchors), false, true), None),
+            (plain, all, (Some(Anchors), false, true), None),
+        ];
+        for (row, (ours, theirs, (format, scid_alias, zero_conf), expected)) in
+            table.into_iter().enumerate()
+        {
+            let asked = OpenParams {
+                peer: key(),
+                capacity: Sat::new(1_000_000),
+                push: Msat::ZERO,
+                feerate: fulmen_channel::amount::FeeratePerKw::FLOOR,
+                private: true,
+                htlc_minimum: None,
+                to_self_delay: None,
+                close_script: None,
+                format,
+                scid_alias,
+                zero_conf,
+            };
+            assert_eq!(channel_type(&ours, &features(&theirs), &asked), expected, "row {row}");
+        }
+    }
+
+    #[test]
+    fn a_fundee_waits_2016_blocks() {
+        let waiting = ChannelRecord {
+            index: 0,
+            peer: key(),
+            outpoint: bitcoin::OutPoint::null(),
+            capacity: Sat::new(10),
+            initiator: false,
+            opened_at: 0,
+            opened_height: Height::new(100),
+            funding_block: None,
+            spent: None,
+            totals: Default::default(),
+            closed: false,
+        };
+        assert!(!is_overdue(&waiting, Height::new(2_115)));
+        assert!(is_overdue(&waiting, Height::new(2_116)));
+        let ours = ChannelRecord { initiator: true, ..waiting.clone() };
+        assert!(!is_overdue(&ours, Height::new(9_999)), "our own money is in it");
+        let seen = ChannelRecord { funding_block: Some((Height::new(101), 1)), ..waiting };
+        assert!(!is_overdue(&seen, Height::new(9_999)));
+    }
 
     #[test]
     fn larger_channels_want_more_confirmations() {

@@ -3,12 +3,13 @@
 use super::opening;
 use super::services::Services;
 use super::ToChannel;
-use crate::chain::{ChainEvent, Found};
+use crate::chain::{ChainEvent, Found, Target};
 use crate::peer::wire::WireMessage;
 use crate::peer::{PeerEvent, PeerLink};
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::OutPoint;
 use fulmen_channel::amount::Height;
+use fulmen_channel::input::Feerates;
 use fulmen_channel::message::Message;
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
@@ -156,8 +157,11 @@ async fn block(services: &Services, height: Height) {
 
 /// Asks for fee estimates and tells them to every channel.
 pub async fn feerates(services: &Services) {
-    let commitment = services.chain.anchors_feerate().await;
-    let close = services.chain.feerate(crate::chain::Target::Normal).await;
-    services.registry.set_sweep_feerate(close);
-    to_all(services, || ToChannel::Feerates { commitment, close }).await;
+    let feerates = Feerates {
+        anchors: services.chain.anchors_feerate().await,
+        urgent: services.chain.feerate(Target::HighPriority).await,
+        close: services.chain.feerate(Target::Normal).await,
+    };
+    services.registry.set_feerates(feerates);
+    to_all(services, || ToChannel::Feerates(feerates)).await;
 }

@@ -8,6 +8,7 @@ use bitcoin::{OutPoint, Txid};
 use fulmen_channel::amount::{Height, Sat};
 use fulmen_channel::changeset::{ChangeSet, Row, Rows};
 use fulmen_channel::output::Spend;
+use fulmen_channel::params::ChannelParams;
 use serde::{Deserialize, Serialize};
 
 /// The static row of a channel, and the few facts about it that change rarely.
@@ -146,6 +147,52 @@ pub fn load_rows(store: &Store, index: u64) -> Result<Rows, StoreError> {
         (!matches!(row, Row::Penalty(_, _))).then_some((row, value))
     });
     Ok(Rows(named.collect()))
+}
+
+/// Deletes all that is kept of channel `index`.
+///
+/// # Errors
+/// [`StoreError`] when the database cannot be read.
+pub fn forget(store: &Store, index: u64, unit: &mut Unit) -> Result<(), StoreError> {
+    unit.delete(ChannelRecord::TABLE, index.to_be_bytes());
+    let range = KeyRange::prefix(&index.to_be_bytes());
+    for (key, _) in store.scan(Table::ChannelRow, &range, usize::MAX, false)? {
+        unit.delete(Table::ChannelRow, key);
+    }
+    Ok(())
+}
+
+/// What a channel is called, also when it is closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The name it is or was listed under.
+    pub listed_as: Option<u64>,
+    /// Our aliases for it, in the order given.
+    pub aliases: Vec<u64>,
+    /// The real scid, if it is listed under another name.
+    pub confirmed: Option<u64>,
+}
+
+impl Names {
+    /// Those of a channel, open or not.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database cannot be read.
+    pub fn load(store: &Store, record: &ChannelRecord) -> Result<Self, StoreError> {
+        let mut rows = Rows::default();
+        for row in [Row::Params, Row::Aliases] {
+            let value = store.get(Table::ChannelRow, &row_key(record.index, row))?;
+            rows.0.extend(value.map(|value| (row, value)));
+        }
+        // Rows that cannot be read stop the daemon at its start, with a clear error.
+        let params = rows.read::<ChannelParams>(Row::Params).ok().flatten();
+        let aliases: Vec<u64> = rows.read(Row::Aliases).ok().flatten().unwrap_or_default();
+        let (real, first) = (record.short_channel_id(), aliases.first().copied());
+        Ok(match params.is_some_and(|params| params.zero_conf()) {
+            true => Names { listed_as: first, aliases, confirmed: real },
+            false => Names { listed_as: real, aliases, confirmed: None },
+        })
+    }
 }
 
 fn row_key(index: u64, row: Row) -> Vec<u8> {

@@ -5,8 +5,8 @@ use crate::payments::Usable;
 use crate::peer::PeerLink;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::OutPoint;
-use fulmen_channel::amount::{FeeratePerKw, Sat};
-use fulmen_channel::input::Command;
+use fulmen_channel::amount::Sat;
+use fulmen_channel::input::{Command, Feerates};
 use lightning::ln::types::ChannelId;
 use lightning::types::features::InitFeatures;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,7 +69,7 @@ struct Inner {
     watched: Mutex<BTreeMap<OutPoint, BTreeSet<u64>>>,
     capacities: Mutex<BTreeMap<[u8; 32], Sat>>,
     usable: Mutex<BTreeMap<u64, Usable>>,
-    sweep_feerate: Mutex<FeeratePerKw>,
+    feerates: Mutex<Option<Feerates>>,
 }
 
 impl Default for Registry {
@@ -81,7 +81,7 @@ impl Default for Registry {
             usable: Mutex::default(),
             watched: Mutex::default(),
             capacities: Mutex::default(),
-            sweep_feerate: Mutex::new(FeeratePerKw::FLOOR),
+            feerates: Mutex::default(),
         };
         Registry { inner: Arc::new(inner) }
     }
@@ -216,13 +216,13 @@ impl Registry {
             }
         }
     }
-    /// The feerate for spending our own balance on chain, as last estimated.
-    pub fn sweep_feerate(&self) -> FeeratePerKw {
-        *lock(&self.inner.sweep_feerate)
+    /// The last fee estimates; none before the first.
+    pub fn feerates(&self) -> Option<Feerates> {
+        *lock(&self.inner.feerates)
     }
-    /// A new estimate.
-    pub fn set_sweep_feerate(&self, feerate: FeeratePerKw) {
-        *lock(&self.inner.sweep_feerate) = feerate;
+    /// New estimates.
+    pub fn set_feerates(&self, feerates: Feerates) {
+        *lock(&self.inner.feerates) = Some(feerates);
     }
 }
 

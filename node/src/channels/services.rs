@@ -4,6 +4,7 @@ use super::registry::Registry;
 use super::Hub;
 use crate::chain::Chain;
 use crate::keys::KeyRing;
+use crate::peer::features::Protocol;
 use crate::peer::{Address, Peers};
 use crate::store::{Store, StoreError, Table, Unit};
 use bitcoin::constants::ChainHash;
@@ -11,6 +12,7 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{ScriptBuf, Transaction};
 use fulmen_channel::amount::{FeeratePerKw, Sat};
 use fulmen_channel::keys::Curve;
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -40,6 +42,12 @@ pub struct Services {
     pub chain_hash: ChainHash,
     /// What the operator may set about openings.
     pub limits: super::policy::Limits,
+    /// What of the protocol is switched on.
+    pub protocol: Protocol,
+    /// Whose channels are used before they are in the chain.
+    pub zero_conf_peers: BTreeSet<PublicKey>,
+    /// What a channel may lose to fees at most.
+    pub max_fee_exposure: Sat,
     /// What we ask for forwarding, told in channel_update.
     pub forwarding: super::announce::Forwarding,
 }

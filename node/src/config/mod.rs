@@ -8,9 +8,12 @@ mod given;
 pub use flags::{help, Flag, Kind, FLAGS};
 
 use crate::log::Levels;
+use crate::peer::features::Protocol;
+use bitcoin::secp256k1::PublicKey;
 use bitcoin::Network;
 use fulmen_channel::amount::{Msat, Sat};
 use given::Given;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -129,14 +132,18 @@ pub struct Config {
     pub min_chan_size: Sat,
     /// The largest channel accepted.
     pub max_chan_size: Sat,
-    /// Coins are chosen at random, not for the least fees.
-    pub random_coins: bool,
     /// Time between two batches of gossip.
     pub trickle_delay: Duration,
     /// Confirmations asked for; none means by the channel's size.
     pub default_chan_confs: Option<u16>,
     /// Fees and limits of forwarding.
     pub policy: ForwardingPolicy,
+    /// What a channel may lose to fees at most.
+    pub max_fee_exposure: Sat,
+    /// What of the protocol is switched on.
+    pub protocol: Protocol,
+    /// Peers whose zero-conf channels are accepted.
+    pub zero_conf_peers: BTreeSet<PublicKey>,
     /// The chain.
     pub bitcoind: Bitcoind,
 }
@@ -196,11 +203,13 @@ impl Config {
             max_pending_channels: given.number("maxpendingchannels", 1, 1_000)?,
             min_chan_size,
             max_chan_size,
-            random_coins: given.value("coin-selection-strategy", random_coins)?,
             trickle_delay: Duration::from_millis(given.number("trickledelay", 0, 3_600_000)?),
             default_chan_confs: Some(given.number("bitcoin.defaultchanconfs", 0, 144)?)
                 .filter(|confirmations| *confirmations > 0),
             policy: policy(&given)?,
+            max_fee_exposure: max_fee_exposure(&given)?,
+            protocol: protocol(&given)?,
+            zero_conf_peers: zero_conf_peers(&given)?,
             bitcoind: bitcoind(&given, network, home)?,
         })
     }
@@ -239,14 +248,6 @@ pub fn network_name(network: Network) -> &'static str {
         Network::Testnet4 => "testnet4",
         Network::Signet => "signet",
         Network::Regtest => "regtest",
-    }
-}
-
-fn random_coins(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "largest" => Ok(false),
-        "random" => Ok(true),
-        _ => Err("must be largest or random"),
     }
 }
 
@@ -296,6 +297,38 @@ fn network(given: &Given) -> Result<Network, ConfigError> {
             Err(ConfigError::new(format!("--{one} and --{other} exclude each other")))
         }
     }
+}
+
+fn max_fee_exposure(given: &Given) -> Result<Sat, ConfigError> {
+    let (old, new) = ("dust-threshold", "channel-max-fee-exposure");
+    if given.has(old) && given.has(new) {
+        return Err(ConfigError::new(format!("cannot set both {old} and {new}")));
+    }
+    let name = if given.has(old) { old } else { new };
+    Ok(Sat::new(given.number(name, 1, Sat::MAX_MONEY.sat())?))
+}
+
+fn protocol(given: &Given) -> Result<Protocol, ConfigError> {
+    let protocol = Protocol {
+        anchors: !given.switch("protocol.no-anchors")?,
+        scid_alias: given.switch("protocol.option-scid-alias")?,
+        zero_conf: given.switch("protocol.zero-conf")?,
+    };
+    if protocol.zero_conf && !protocol.scid_alias {
+        let why = "--protocol.zero-conf needs --protocol.option-scid-alias too";
+        return Err(ConfigError::new(why));
+    }
+    Ok(protocol)
+}
+
+fn zero_conf_peers(given: &Given) -> Result<BTreeSet<PublicKey>, ConfigError> {
+    let read = |text: &str| text.parse().map_err(|_| "must be a public key, 33 bytes in hex");
+    let peers: BTreeSet<PublicKey> = given.all("zeroconfpeer", read)?.into_iter().collect();
+    if !peers.is_empty() && !given.switch("protocol.zero-conf")? {
+        let why = "--zeroconfpeer needs --protocol.zero-conf too";
+        return Err(ConfigError::new(why));
+    }
+    Ok(peers)
 }
 
 fn policy(given: &Given) -> Result<ForwardingPolicy, ConfigError> {

@@ -31,6 +31,8 @@ pub struct Usable {
     pub channel: [u8; 32],
     /// Its short channel id, or an alias of it.
     pub short_channel_id: u64,
+    /// Our other names for it.
+    pub aliases: Vec<u64>,
     /// Who is at the other end.
     pub peer: PublicKey,
     /// The most that one HTLC may bring.
@@ -362,10 +364,14 @@ impl Payment {
 }
 
 impl Usable {
+    fn is(&self, name: u64) -> bool {
+        self.short_channel_id == name || self.aliases.contains(&name)
+    }
+
     fn suits(&self, terms: &Terms) -> bool {
         self.minimum <= terms.amount
             && terms.amount <= self.spendable
-            && (terms.outgoing.is_empty() || terms.outgoing.contains(&self.short_channel_id))
+            && (terms.outgoing.is_empty() || terms.outgoing.iter().any(|name| self.is(*name)))
     }
 }
 

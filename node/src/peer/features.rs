@@ -29,9 +29,32 @@ pub enum Incompatible {
     },
 }
 
+/// What of the protocol the operator switched on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// Channels with anchors, beside those without.
+    pub anchors: bool,
+    /// `option_scid_alias`: names for channels instead of their place in the chain.
+    pub scid_alias: bool,
+    /// `option_zeroconf`: channels that are used before they are in the chain. Needs `scid_alias`.
+    pub zero_conf: bool,
+}
+
+impl Default for Protocol {
+    /// As lnd's.
+    fn default() -> Self {
+        Protocol { anchors: true, scid_alias: false, zero_conf: false }
+    }
+}
+
+/// What fulmen offers unless the operator says otherwise.
+pub fn our_features() -> InitFeatures {
+    features(&Protocol::default())
+}
+
 /// What fulmen offers: the assumed features, since other nodes insist on seeing them, of which
 /// those that no channel of ours can do without are required; and what else is built.
-pub fn our_features() -> InitFeatures {
+pub fn features(protocol: &Protocol) -> InitFeatures {
     let mut features = InitFeatures::empty();
     features.set_data_loss_protect_required();
     features.set_variable_length_onion_required();
@@ -39,8 +62,16 @@ pub fn our_features() -> InitFeatures {
     features.set_payment_secret_required();
     features.set_channel_type_optional();
     features.set_upfront_shutdown_script_optional();
-    features.set_anchors_zero_fee_htlc_tx_optional();
+    if protocol.anchors {
+        features.set_anchors_zero_fee_htlc_tx_optional();
+    }
     features.set_shutdown_any_segwit_optional();
+    if protocol.scid_alias {
+        features.set_scid_privacy_optional();
+    }
+    if protocol.zero_conf {
+        features.set_zero_conf_optional();
+    }
     features
 }
 

@@ -2,8 +2,8 @@
 
 use super::calls::{
     add_invoice, channel_balance, close_channel, closed_channels, connect_peer, debug_level,
-    decode_pay_req, get_info, invoices, list_channels, list_payments, list_peers, macaroons,
-    open_channel, pending_channels, send_coins, send_payment, subscribe_invoices, transactions,
+    decode_pay_req, failed, get_info, invoices, list_aliases, list_channels, list_payments,
+    list_peers, macaroons, open_channel, pending_channels, send_payment, subscribe_invoices,
     wallet,
 };
 use super::{answers, gate, Answers};
@@ -84,45 +84,44 @@ impl lnrpc::lightning_server::Lightning for Lightning {
 
     async fn send_coins(
         &self,
-        request: Request<lnrpc::SendCoinsRequest>,
+        _: Request<lnrpc::SendCoinsRequest>,
     ) -> Answer<lnrpc::SendCoinsResponse> {
-        send_coins::send_coins(&self.node, request.into_inner()).await.map(Response::new)
+        Err(failed("not built into fulmen yet"))
     }
 
     async fn send_many(
         &self,
-        request: Request<lnrpc::SendManyRequest>,
+        _: Request<lnrpc::SendManyRequest>,
     ) -> Answer<lnrpc::SendManyResponse> {
-        send_coins::send_many(&self.node, request.into_inner()).await.map(Response::new)
+        Err(failed("not built into fulmen yet"))
     }
 
     async fn estimate_fee(
         &self,
-        request: Request<lnrpc::EstimateFeeRequest>,
+        _: Request<lnrpc::EstimateFeeRequest>,
     ) -> Answer<lnrpc::EstimateFeeResponse> {
-        send_coins::estimate_fee(&self.node, request.into_inner()).await.map(Response::new)
+        Err(failed("not built into fulmen yet"))
     }
 
     async fn get_transactions(
         &self,
-        request: Request<lnrpc::GetTransactionsRequest>,
+        _: Request<lnrpc::GetTransactionsRequest>,
     ) -> Answer<lnrpc::TransactionDetails> {
-        transactions::get_transactions(&self.node, request.into_inner()).await.map(Response::new)
+        Err(failed("not built into fulmen yet"))
     }
 
     async fn subscribe_transactions(
         &self,
         _: Request<lnrpc::GetTransactionsRequest>,
     ) -> Answer<Self::SubscribeTransactionsStream> {
-        let news = transactions::subscribe_transactions(self.node.clone()).await;
-        news.map(|news| Response::new(answers(news)))
+        Err(failed("not built into fulmen yet"))
     }
 
     async fn list_unspent(
         &self,
-        request: Request<lnrpc::ListUnspentRequest>,
+        _: Request<lnrpc::ListUnspentRequest>,
     ) -> Answer<lnrpc::ListUnspentResponse> {
-        transactions::list_unspent(&self.node, request.into_inner()).await.map(Response::new)
+        Err(failed("not built into fulmen yet"))
     }
 
     async fn channel_balance(
@@ -159,6 +158,13 @@ impl lnrpc::lightning_server::Lightning for Lightning {
         request: Request<lnrpc::ListChannelsRequest>,
     ) -> Answer<lnrpc::ListChannelsResponse> {
         list_channels::list_channels(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_aliases(
+        &self,
+        _: Request<lnrpc::ListAliasesRequest>,
+    ) -> Answer<lnrpc::ListAliasesResponse> {
+        list_aliases::list_aliases(&self.node).map(Response::new)
     }
 
     async fn closed_channels(

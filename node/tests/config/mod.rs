@@ -5,6 +5,7 @@ use bitcoin::Network;
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_node::config::{self, BitcoindAuth, Config, FirstLook, FLAGS};
 use fulmen_node::log::Levels;
+use fulmen_node::peer::features::Protocol;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,7 +67,6 @@ fn defaults_are_lnds() {
     assert_eq!((config.policy.base_fee, config.policy.fee_rate_ppm), (Msat::new(1_000), 1));
     assert_eq!((config.policy.time_lock_delta, config.policy.min_htlc), (80, Msat::new(1)));
     assert_eq!(config.trickle_delay, Duration::from_secs(90));
-    assert!(!config.random_coins);
     assert!(!config.no_seed_backup);
 }
 
@@ -182,6 +182,10 @@ fn what_cannot_be_used_is_refused_by_name() {
             &["--minchansize=50000", "--maxchansize=40000"],
             "--maxchansize=40000: must be from 50000",
         ),
+        (&["--dust-threshold=1", "--channel-max-fee-exposure=2"], "cannot set both dust-threshold"),
+        (&["--protocol.zero-conf"], "--protocol.zero-conf needs --protocol.option-scid-alias"),
+        (&["--zeroconfpeer=02"], "--zeroconfpeer=02: must be a public key"),
+        (&[TRUSTED], "--zeroconfpeer needs --protocol.zero-conf"),
         (&["--maxpendingchannels=-1"], "--maxpendingchannels=-1: must be a whole number from 1"),
         (&["--bitcoin.timelockdelta=17"], "--bitcoin.timelockdelta=17: must be from 18"),
         (&["--bitcoin.feerate=1.5"], "--bitcoin.feerate=1.5: must be a whole number"),
@@ -214,6 +218,26 @@ fn mistakes_in_the_file_are_found_by_line() {
         let error = parse(&["--bitcoin.regtest"], Some(file)).unwrap_err();
         assert!(error.starts_with(answer), "{error}");
     }
+}
+
+/// A key from BOLT 3's vectors.
+const TRUSTED: &str =
+    "--zeroconfpeer=023da092f6980e58d2c037173180e9a465476026ee50f96695963e8efe436f54eb";
+
+#[test]
+fn kinds_of_channels_are_switched_on_and_off() {
+    let read = |args: &[&str]| parse(&[&["--bitcoin.regtest"], args].concat(), None).unwrap();
+    let config = read(&[]);
+    let Protocol { anchors, scid_alias, zero_conf } = config.protocol;
+    assert!(anchors && !scid_alias && !zero_conf && config.zero_conf_peers.is_empty());
+    assert_eq!(config.max_fee_exposure, Sat::new(500_000));
+    assert_eq!(read(&["--dust-threshold=7"]).max_fee_exposure, Sat::new(7));
+    assert_eq!(read(&["--channel-max-fee-exposure=8"]).max_fee_exposure, Sat::new(8));
+    assert!(!read(&["--protocol.no-anchors"]).protocol.anchors);
+    let trusts = ["--protocol.option-scid-alias", "--protocol.zero-conf", TRUSTED, TRUSTED];
+    let config = read(&trusts);
+    assert!(config.protocol.scid_alias && config.protocol.zero_conf);
+    assert_eq!(config.zero_conf_peers.len(), 1);
 }
 
 #[test]

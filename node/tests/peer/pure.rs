@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bitcoin::constants::ChainHash;
 use fulmen_channel::message::{BadMessage, Message};
-use fulmen_node::peer::features::{check, our_features, Incompatible};
+use fulmen_node::peer::features::{check, features, our_features, Incompatible, Protocol};
 use fulmen_node::peer::reconnect::Backoff;
 use fulmen_node::peer::session::{Session, Step};
 use fulmen_node::peer::wire::WireError;
@@ -30,6 +30,17 @@ fn with_bits(bits: &[usize]) -> InitFeatures {
 #[test]
 fn our_features_are_the_built_ones() {
     assert_eq!(our_features(), with_bits(&[0, 5, 8, 12, 14, 23, 27, 45]));
+}
+
+#[test]
+fn features_are_offered_as_the_operator_switches_them() {
+    let on =
+        |anchors, scid_alias, zero_conf| features(&Protocol { anchors, scid_alias, zero_conf });
+    assert_eq!(on(true, false, false), our_features());
+    let bare = [0, 5, 8, 12, 14, 27, 45];
+    assert_eq!(on(false, false, false), with_bits(&bare));
+    assert_eq!(on(false, true, false), with_bits(&[&bare[..], &[47]].concat()));
+    assert_eq!(on(false, true, true), with_bits(&[&bare[..], &[47, 51]].concat()));
 }
 
 #[test]

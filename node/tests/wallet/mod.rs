@@ -11,4 +11,3 @@ mod coins;
 mod fund;
 mod history;
 mod purse;
-mod select;

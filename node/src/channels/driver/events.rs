@@ -1,6 +1,7 @@
 //! The contract's news: to the switch, to the wallet, to whoever waits for an opening or a close.
 
 use super::{Driver, Flow};
+use crate::channels::record::forget;
 use crate::channels::{Action, CloseUpdate, OpenUpdate};
 use crate::store::{StoreError, Unit};
 use bitcoin::OutPoint;
@@ -133,6 +134,11 @@ impl Driver {
 
     fn abandoned(&mut self, why: String, unit: &mut Unit) {
         tracing::info!(peer = %self.peer, "opening a channel came to nothing: {why}");
+        if self.record.take().is_some() {
+            if let Err(error) = forget(&self.services.store, self.index, unit) {
+                tracing::error!(channel = self.index, "a channel cannot be forgotten: {error}");
+            }
+        }
         if let Some(opening) = self.opening.take() {
             if let Some(tx) = &opening.built {
                 self.services.funds.release(tx, unit);

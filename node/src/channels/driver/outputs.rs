@@ -24,7 +24,8 @@ impl Driver {
         let usable = open.and_then(|open| {
             Some(Usable {
                 channel: open.channel_id().0,
-                short_channel_id: open.life.short_channel_id?,
+                short_channel_id: open.listed_as()?,
+                aliases: open.aliases.clone(),
                 peer: self.peer,
                 spendable: open.contract.spendable(),
                 minimum: open.contract.params.remote.htlc_minimum,

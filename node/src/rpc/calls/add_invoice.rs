@@ -146,8 +146,7 @@ async fn hints(node: &Node) -> Vec<RouteHint> {
     for handle in node.services.registry.all() {
         let Some(snapshot) = handle.describe().await else { continue };
         let Some(funded) = snapshot.funded.filter(|_| snapshot.phase == "open") else { continue };
-        let scid = funded.remote_alias.or(funded.short_channel_id);
-        let (Some(scid), Some(update)) = (scid, funded.remote_update) else { continue };
+        let (Some(scid), Some(update)) = (funded.told_as, funded.remote_update) else { continue };
         if funded.params.announce || hints.len() >= MAX_HINTS {
             continue;
         }

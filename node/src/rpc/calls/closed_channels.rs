@@ -1,7 +1,7 @@
 //! ClosedChannels: history.
 
 use super::{channel_point, sat};
-use crate::channels::record::{ChannelRecord, SpendKind};
+use crate::channels::record::{ChannelRecord, Names, SpendKind, SpentRecord};
 use crate::node::Node;
 use fulmen_proto::lnrpc::{self, channel_close_summary::ClosureType};
 use tonic::Status;
@@ -12,11 +12,16 @@ pub async fn closed_channels(
     request: lnrpc::ClosedChannelsRequest,
 ) -> Result<lnrpc::ClosedChannelsResponse, Status> {
     let records = ChannelRecord::load_all(&node.services.store).map_err(super::failed)?;
-    let closed = records.iter().filter(|record| record.closed).filter_map(|record| {
-        let summary = summary(node, record)?;
-        wanted(&request, summary.close_type()).then_some(summary)
-    });
-    Ok(lnrpc::ClosedChannelsResponse { channels: closed.collect() })
+    let mut channels = Vec::new();
+    for record in records.iter().filter(|record| record.closed) {
+        let Some(spent) = record.spent else { continue };
+        let names = Names::load(&node.services.store, record).map_err(super::failed)?;
+        let summary = summary(node, record, &spent, names);
+        if wanted(&request, summary.close_type()) {
+            channels.push(summary);
+        }
+    }
+    Ok(lnrpc::ClosedChannelsResponse { channels })
 }
 
 fn wanted(request: &lnrpc::ClosedChannelsRequest, kind: ClosureType) -> bool {
@@ -31,8 +36,12 @@ fn wanted(request: &lnrpc::ClosedChannelsRequest, kind: ClosureType) -> bool {
     asked.iter().all(|(set, _)| !set) || asked.contains(&(true, kind))
 }
 
-fn summary(node: &Node, record: &ChannelRecord) -> Option<lnrpc::ChannelCloseSummary> {
-    let spent = record.spent?;
+fn summary(
+    node: &Node,
+    record: &ChannelRecord,
+    spent: &SpentRecord,
+    names: Names,
+) -> lnrpc::ChannelCloseSummary {
     let close_type = match spent.kind {
         SpendKind::Mutual => ClosureType::CooperativeClose,
         SpendKind::Local => ClosureType::LocalForceClose,
@@ -41,9 +50,9 @@ fn summary(node: &Node, record: &ChannelRecord) -> Option<lnrpc::ChannelCloseSum
     };
     let initiator =
         if record.initiator { lnrpc::Initiator::Local } else { lnrpc::Initiator::Remote };
-    Some(lnrpc::ChannelCloseSummary {
+    lnrpc::ChannelCloseSummary {
         channel_point: channel_point(record.outpoint),
-        chan_id: record.short_channel_id().unwrap_or(0),
+        chan_id: names.listed_as.unwrap_or(0),
         chain_hash: bitcoin::constants::genesis_block(node.config.network).block_hash().to_string(),
         closing_tx_hash: spent.txid.to_string(),
         remote_pubkey: record.peer.to_string(),
@@ -52,6 +61,8 @@ fn summary(node: &Node, record: &ChannelRecord) -> Option<lnrpc::ChannelCloseSum
         settled_balance: sat(spent.settled),
         close_type: close_type.into(),
         open_initiator: initiator.into(),
+        alias_scids: names.aliases,
+        zero_conf_confirmed_scid: names.confirmed.unwrap_or(0),
         ..Default::default()
-    })
+    }
 }

@@ -49,7 +49,7 @@ pub async fn get_info(node: &Node) -> Result<lnrpc::GetInfoResponse, Status> {
         testnet: network.starts_with("testnet"),
         chains: vec![lnrpc::Chain { chain: "bitcoin".into(), network: network.into() }],
         uris: uris.collect(),
-        features: features(&le_bytes(&crate::peer::features::our_features())),
+        features: features(&le_bytes(&crate::peer::features::features(&node.config.protocol))),
         ..Default::default()
     })
 }

@@ -115,7 +115,7 @@ async fn htlc(node: &Node, htlc: &InvoiceHtlc) -> lnrpc::InvoiceHtlc {
     };
     let height = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     lnrpc::InvoiceHtlc {
-        chan_id: channel.and_then(|funded| funded.short_channel_id).unwrap_or(0),
+        chan_id: channel.and_then(|funded| funded.listed_as).unwrap_or(0),
         htlc_index: htlc.htlc_id,
         amt_msat: htlc.amount.msat(),
         accept_height: height(htlc.accept_height.number()),

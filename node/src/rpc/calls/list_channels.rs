@@ -4,7 +4,7 @@ use super::{channel_point, commitment_type, floor, sat};
 use crate::channels::{FundedSnapshot, HtlcSnapshot, Snapshot};
 use crate::node::Node;
 use fulmen_channel::amount::Msat;
-use fulmen_channel::params::{Side, SideParams};
+use fulmen_channel::params::{CommitmentFormat, Side, SideParams};
 use fulmen_proto::lnrpc;
 use tonic::Status;
 
@@ -33,12 +33,13 @@ pub async fn list_channels(
 
 fn channel(snapshot: &Snapshot, funded: &FundedSnapshot) -> lnrpc::Channel {
     let params = &funded.params;
+    let confirmed = funded.short_channel_id.filter(|_| params.zero_conf());
     let unsettled = funded.htlcs.iter().fold(Msat::ZERO, |sum, h| sum.saturating_add(h.amount));
     lnrpc::Channel {
         active: snapshot.active,
         remote_pubkey: snapshot.peer.to_string(),
         channel_point: channel_point(funded.outpoint),
-        chan_id: funded.short_channel_id.unwrap_or(0),
+        chan_id: funded.listed_as.unwrap_or(0),
         capacity: sat(funded.capacity),
         local_balance: floor(own_share(funded, Side::Local)),
         remote_balance: floor(own_share(funded, Side::Remote)),
@@ -56,12 +57,15 @@ fn channel(snapshot: &Snapshot, funded: &FundedSnapshot) -> lnrpc::Channel {
         chan_status_flags: "ChanStatusDefault".into(),
         local_chan_reserve_sat: sat(params.remote.channel_reserve),
         remote_chan_reserve_sat: sat(params.local.channel_reserve),
-        static_remote_key: true,
+        static_remote_key: params.format == CommitmentFormat::StaticRemoteKey,
         commitment_type: commitment_type(params.format),
         lifetime: age(funded),
         close_address: String::new(),
         local_constraints: Some(constraints(&params.local, &params.remote)),
         remote_constraints: Some(constraints(&params.remote, &params.local)),
+        alias_scids: funded.aliases.clone(),
+        zero_conf: params.zero_conf(),
+        zero_conf_confirmed_scid: confirmed.unwrap_or(0),
         peer_scid_alias: funded.remote_alias.unwrap_or(0),
         ..Default::default()
     }

@@ -10,6 +10,7 @@ pub mod debug_level;
 pub mod decode_pay_req;
 pub mod get_info;
 pub mod invoices;
+pub mod list_aliases;
 pub mod list_channels;
 pub mod list_payments;
 pub mod list_peers;
@@ -17,10 +18,8 @@ pub mod macaroons;
 pub mod open_channel;
 mod payment;
 pub mod pending_channels;
-pub mod send_coins;
 pub mod send_payment;
 pub mod subscribe_invoices;
-pub mod transactions;
 pub mod wallet;
 
 use bitcoin::OutPoint;

@@ -1,7 +1,7 @@
 //! OpenChannelSync and OpenChannel.
 
-use super::failed;
-use super::send_coins::Asked;
+use super::{asked_feerate, failed};
+use crate::chain::Target;
 use crate::channels::opening::{self, OpenParams};
 use crate::channels::OpenUpdate;
 use crate::node::Node;
@@ -103,12 +103,14 @@ async fn start(node: &Node, request: lnrpc::OpenChannelRequest) -> Result<(Vec<u
         peer,
         capacity,
         push: push.saturating_msat(),
-        feerate: funding_feerate(node, &request).await?,
+        feerate: funding_feerate(node, &request).await,
         private: request.private,
         htlc_minimum: minimum(&request)?,
         to_self_delay: delay(&request)?,
         close_script: close_script(node, &request.close_address)?,
         format: format(&request)?,
+        scid_alias: request.scid_alias,
+        zero_conf: request.zero_conf,
     };
     let opened = opening::open(services, link, &features, params).await.map_err(failed)?;
     Ok((opened.0 .0.to_vec(), opened.1))
@@ -125,8 +127,6 @@ fn peer_of(request: &lnrpc::OpenChannelRequest) -> Result<PublicKey, Status> {
 fn refuse_unbuilt(request: &lnrpc::OpenChannelRequest) -> Result<(), Status> {
     let unbuilt = [
         ("funding_shim", request.funding_shim.is_some()),
-        ("zero_conf", request.zero_conf),
-        ("scid_alias", request.scid_alias),
         ("fund_max", request.fund_max),
         ("outpoints", !request.outpoints.is_empty()),
         ("base_fee", request.use_base_fee),
@@ -144,16 +144,11 @@ fn refuse_unbuilt(request: &lnrpc::OpenChannelRequest) -> Result<(), Status> {
     }
 }
 
-async fn funding_feerate(
-    node: &Node,
-    request: &lnrpc::OpenChannelRequest,
-) -> Result<FeeratePerKw, Status> {
-    let asked = Asked {
-        target_conf: request.target_conf,
-        sat_per_vbyte: request.sat_per_vbyte,
-        sat_per_byte: request.sat_per_byte,
-    };
-    asked.resolve(node).await
+async fn funding_feerate(node: &Node, request: &lnrpc::OpenChannelRequest) -> FeeratePerKw {
+    match asked_feerate(request.sat_per_vbyte, request.sat_per_byte) {
+        Some(asked) => asked.max(FeeratePerKw::FLOOR),
+        None => node.services.chain.feerate(Target::Normal).await,
+    }
 }
 
 fn minimum(request: &lnrpc::OpenChannelRequest) -> Result<Option<Msat>, Status> {
@@ -172,6 +167,9 @@ fn delay(request: &lnrpc::OpenChannelRequest) -> Result<Option<u16>, Status> {
 
 fn format(request: &lnrpc::OpenChannelRequest) -> Result<Option<CommitmentFormat>, Status> {
     match request.commitment_type() {
+        CommitmentType::UnknownCommitmentType if request.zero_conf => {
+            Err(failed("use anchors for zero-conf"))
+        }
         CommitmentType::UnknownCommitmentType => Ok(None),
         CommitmentType::StaticRemoteKey => Ok(Some(CommitmentFormat::StaticRemoteKey)),
         CommitmentType::Anchors => Ok(Some(CommitmentFormat::Anchors)),
