@@ -93,13 +93,10 @@ impl Funds for Money {
         unit: &mut Unit,
     ) -> Result<Transaction, String> {
         let mut wallet = self.wallet();
-        let request = FundRequest {
-            outputs: vec![TxOut { value: amount.to_amount(), script_pubkey: script }],
-            feerate,
-            min_confs: 1,
-            // The channel that is being opened is among them.
-            anchor_channels: (self.anchor_channels)(),
-        };
+        let outputs = vec![TxOut { value: amount.to_amount(), script_pubkey: script }];
+        // The channel that is being opened is among them.
+        let anchor_channels = (self.anchor_channels)();
+        let request = FundRequest { anchor_channels, ..FundRequest::new(outputs, feerate) };
         let reservation = wallet.fund(&request, unit).map_err(|error| error.to_string())?;
         let mut tx = reservation.tx;
         if let Err(error) = wallet.sign(&mut tx, &BTreeMap::new()) {

@@ -1,14 +1,21 @@
 //! Funding: choosing coins for outputs, and holding them until the transaction is decided.
+//!
+//! ```text
+//!   plan (outputs) ──┐
+//!                    ├──▶ Plan ──▶ reserve ──▶ Reservation: inputs are held ──▶ sign
+//!   plan_sweep ──────┘     └ what it would cost
+//! ```
 
 use super::coins::{anchor_reserve, Coin, Standing, View};
 use super::keychain::Keychain;
+use super::select::{all_worthy, select, sum, too_heavy, Choice, Strategy, Target};
 use super::{rows, Wallet, WalletError};
 use crate::keys::Purpose;
 use crate::store::Unit;
 use bitcoin::absolute::LockTime;
 use bitcoin::script::PushBytesBuf;
 use bitcoin::transaction::Version;
-use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, VarInt, Witness};
+use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use fulmen_channel::amount::{FeeratePerKw, Sat};
 
 /// Change below this is left to the miners: the dust limit of p2wkh (BOLT 3, appendix of dust).
@@ -17,10 +24,10 @@ pub const DUST: Sat = Sat::new(294);
 /// The most unconfirmed ancestors a transaction may have, itself included, to be relayed.
 const MAX_PACKAGE: usize = 25;
 
-/// What is to be paid.
+/// What is to be paid, and how.
 #[derive(Debug, Clone)]
 pub struct FundRequest {
-    /// The outputs.
+    /// The outputs; for a sweep none.
     pub outputs: Vec<TxOut>,
     /// The feerate of the transaction.
     pub feerate: FeeratePerKw,
@@ -29,6 +36,37 @@ pub struct FundRequest {
     pub min_confs: u32,
     /// Channels with anchors, this one included: the wallet keeps [`anchor_reserve`] for them.
     pub anchor_channels: u32,
+    /// How coins are chosen.
+    pub strategy: Strategy,
+    /// The coins to spend, all of them; none: the wallet chooses.
+    pub picked: Vec<OutPoint>,
+}
+
+impl FundRequest {
+    /// A request for `outputs`; further fields as usual.
+    pub fn new(outputs: Vec<TxOut>, feerate: FeeratePerKw) -> FundRequest {
+        FundRequest {
+            outputs,
+            feerate,
+            min_confs: 1,
+            anchor_channels: 0,
+            strategy: Strategy::Largest,
+            picked: Vec::new(),
+        }
+    }
+}
+
+/// A transaction as it would be: nothing is held for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The coins it would spend.
+    pub coins: Vec<Coin>,
+    /// What it would pay, change apart.
+    pub outputs: Vec<TxOut>,
+    /// Its fee.
+    pub fee: Sat,
+    /// What would come back; nothing if zero.
+    pub change: Sat,
 }
 
 /// A transaction whose inputs are held for it.
@@ -71,7 +109,7 @@ pub enum FundError {
         reserve: Sat,
     },
     /// An output that no node relays.
-    #[error("an output of {0} is too small to be relayed")]
+    #[error("transaction output is dust: {0} is too small to be relayed")]
     Dust(Sat),
     /// There is nothing to pay.
     #[error("the transaction has no outputs")]
@@ -79,6 +117,18 @@ pub enum FundError {
     /// The sum of the outputs is no amount of money.
     #[error("the outputs are worth more than all bitcoin")]
     TooMuch,
+    /// A coin that was picked cannot be spent.
+    #[error(
+        "the output {0} cannot be spent: it is not the wallet's, is spent, held for another \
+         transaction, or has too few confirmations"
+    )]
+    NotACoin(OutPoint),
+    /// The coins do not fit into one transaction.
+    #[error(
+        "spending {0} coins makes a transaction that is too large to be relayed; spend fewer, \
+         chosen by their outpoints"
+    )]
+    TooManyCoins(usize),
     /// The wallet itself.
     #[error(transparent)]
     Wallet(#[from] WalletError),
@@ -93,13 +143,6 @@ fn btc(sat: Sat) -> String {
     }
 }
 
-/// Coins that pay for outputs, and what is left over.
-struct Choice {
-    coins: Vec<Coin>,
-    fee: Sat,
-    change: Sat,
-}
-
 impl Wallet {
     /// Chooses coins for `request` and holds them. The reservation survives a restart once `unit`
     /// is durable; it ends when a block decides its inputs, or with [`Wallet::release`].
@@ -110,17 +153,80 @@ impl Wallet {
         request: &FundRequest,
         unit: &mut Unit,
     ) -> Result<Reservation, FundError> {
-        let outputs = checked(&request.outputs)?;
+        let plan = self.plan(request)?;
+        Ok(self.reserve(plan, unit)?)
+    }
+
+    /// How `request` would be paid now.
+    ///
+    /// # Errors
+    /// [`FundError`] when it cannot be.
+    pub fn plan(&self, request: &FundRequest) -> Result<Plan, FundError> {
+        let target = checked(request)?;
         let view = self.view();
         let coins = self.coins_of(&view);
-        let usable = usable(&coins, request.min_confs);
-        let choice = self.choose(&view, &usable, request, outputs)?;
+        let usable = usable(&coins, request)?;
+        let choice = match request.picked.is_empty() {
+            true => self.choose(&view, &usable, target, request.strategy),
+            false => target.settle(usable.clone()),
+        };
+        let choice = choice.ok_or_else(|| shortage(&usable, target))?;
         let reserve = anchor_reserve(request.anchor_channels);
-        let left = left_over(&coins, &choice);
+        let left = left_over(&coins, &choice.coins).saturating_add(choice.change);
         if left < reserve {
             return Err(FundError::Reserve { left, reserve });
         }
-        let reservation = self.assemble(request, choice, unit)?;
+        let Choice { coins, fee, change } = choice;
+        Ok(Plan { coins, outputs: request.outputs.clone(), fee, change })
+    }
+
+    /// How all coins, or all that were picked, would be swept to `script` now. What the anchor
+    /// reserve needs comes back as change.
+    ///
+    /// # Errors
+    /// [`FundError`] when nothing worth sending would be left.
+    pub fn plan_sweep(&self, script: ScriptBuf, request: &FundRequest) -> Result<Plan, FundError> {
+        let coins = self.coins();
+        let usable = usable(&coins, request)?;
+        let dust = script.minimal_non_dust();
+        let mut outputs = vec![TxOut { value: dust, script_pubkey: script }];
+        let target = Target { outputs: &outputs, feerate: request.feerate };
+        let chosen = match request.picked.is_empty() {
+            true => all_worthy(&usable, target),
+            false => usable.clone(),
+        };
+        if too_heavy(&chosen, &outputs) {
+            return Err(FundError::TooManyCoins(chosen.len()));
+        }
+        let reserve = anchor_reserve(request.anchor_channels);
+        let stays = left_over(&coins, &chosen);
+        let change = match reserve.saturating_sub(stays) {
+            Sat::ZERO => Sat::ZERO,
+            missing => missing.max(DUST),
+        };
+        let fee = target.fee(&chosen, change > Sat::ZERO);
+        let swept = sum(&chosen).saturating_sub(fee);
+        let paid = swept.saturating_sub(change);
+        if paid < dust.into() {
+            let left = stays.saturating_add(swept);
+            return Err(match change {
+                Sat::ZERO => shortage(&usable, target),
+                _ => FundError::Reserve { left, reserve },
+            });
+        }
+        if let Some(output) = outputs.first_mut() {
+            output.value = paid.to_amount();
+        }
+        Ok(Plan { coins: chosen, outputs, fee, change })
+    }
+
+    /// Makes the transaction of a plan and holds its inputs. The plan must be of now: no coin may
+    /// have been held or spent since.
+    ///
+    /// # Errors
+    /// [`WalletError`] when a key cannot be derived.
+    pub fn reserve(&mut self, plan: Plan, unit: &mut Unit) -> Result<Reservation, WalletError> {
+        let reservation = self.assemble(plan, unit)?;
         rows::put_reservation(unit, reservation.txid, &reservation.tx);
         self.reserved.insert(reservation.txid, reservation.tx.clone());
         Ok(reservation)
@@ -144,17 +250,17 @@ impl Wallet {
         &self,
         view: &View,
         usable: &[Coin],
-        request: &FundRequest,
-        outputs: Sat,
-    ) -> Result<Choice, FundError> {
+        target: Target,
+        strategy: Strategy,
+    ) -> Option<Choice> {
         let confirmed: Vec<Coin> = usable.iter().filter(|c| c.confirmations > 0).cloned().collect();
-        if let Ok(choice) = select(&confirmed, request, outputs) {
-            return Ok(choice);
+        if let Some(choice) = select(&confirmed, target, strategy) {
+            return Some(choice);
         }
-        let choice = select(usable, request, outputs)?;
+        let choice = select(usable, target, strategy)?;
         let parents = choice.coins.iter().map(|coin| coin.outpoint.txid);
         if self.ancestry(view, parents).unconfirmed.len() < MAX_PACKAGE {
-            return Ok(choice);
+            return Some(choice);
         }
         // Too long a chain to be relayed: leave out the coins that come at the end of long ones.
         let short = |coin: &&Coin| {
@@ -162,31 +268,23 @@ impl Wallet {
             ancestry.unconfirmed.len() < MAX_PACKAGE / 5
         };
         let short: Vec<Coin> = usable.iter().filter(short).cloned().collect();
-        let choice = select(&short, request, outputs)?;
+        let choice = select(&short, target, strategy)?;
         let parents = choice.coins.iter().map(|coin| coin.outpoint.txid);
-        if self.ancestry(view, parents).unconfirmed.len() < MAX_PACKAGE {
-            return Ok(choice);
-        }
-        select(&confirmed, request, outputs)
+        (self.ancestry(view, parents).unconfirmed.len() < MAX_PACKAGE).then_some(choice)
     }
 
-    fn assemble(
-        &mut self,
-        request: &FundRequest,
-        choice: Choice,
-        unit: &mut Unit,
-    ) -> Result<Reservation, WalletError> {
-        let mut outputs = request.outputs.clone();
+    fn assemble(&mut self, plan: Plan, unit: &mut Unit) -> Result<Reservation, WalletError> {
+        let Plan { coins, mut outputs, fee, change } = plan;
         let mut change_script = None;
-        if choice.change > Sat::ZERO {
+        if change > Sat::ZERO {
             let script_pubkey = self.reveal(Keychain::CHANGE, unit)?;
             change_script = Some(script_pubkey.clone());
-            outputs.push(TxOut { value: choice.change.to_amount(), script_pubkey });
+            outputs.push(TxOut { value: change.to_amount(), script_pubkey });
         }
         // An order that tells nothing about which output is whose (BIP 69).
         outputs.sort_by(|a, b| (a.value, &a.script_pubkey).cmp(&(b.value, &b.script_pubkey)));
         let mut inputs = Vec::new();
-        for coin in &choice.coins {
+        for coin in &coins {
             inputs.push(self.input(coin)?);
         }
         inputs.sort_by_key(|input| input.previous_output);
@@ -199,7 +297,7 @@ impl Wallet {
         let is_change = |output: &TxOut| Some(&output.script_pubkey) == change_script.as_ref();
         let change = (0u32..).zip(&tx.output).find(|(_, output)| is_change(output));
         let change = change.map(|(number, _)| number);
-        Ok(Reservation { txid: tx.compute_txid(), fee: choice.fee, change, tx })
+        Ok(Reservation { txid: tx.compute_txid(), fee, change, tx })
     }
 
     /// An unsigned input. That of a nested output has its script signature already, since the
@@ -222,98 +320,63 @@ impl Wallet {
     }
 }
 
-/// The sum of the outputs.
-fn checked(outputs: &[TxOut]) -> Result<Sat, FundError> {
-    if outputs.is_empty() {
+/// The outputs, if they can be paid at all.
+fn checked(request: &FundRequest) -> Result<Target<'_>, FundError> {
+    if request.outputs.is_empty() {
         return Err(FundError::Empty);
     }
-    let mut sum = Sat::ZERO;
-    for output in outputs {
+    for output in &request.outputs {
         if output.value < output.script_pubkey.minimal_non_dust() {
             return Err(FundError::Dust(output.value.into()));
         }
-        sum = sum.saturating_add(output.value.into());
     }
-    if sum > Sat::MAX_MONEY {
+    let target = Target { outputs: &request.outputs, feerate: request.feerate };
+    if target.sum() > Sat::MAX_MONEY {
         return Err(FundError::TooMuch);
     }
-    Ok(sum)
+    Ok(target)
 }
 
-fn usable(coins: &[Coin], min_confs: u32) -> Vec<Coin> {
+/// The coins that are good enough: those that were picked, or all.
+fn usable(coins: &[Coin], request: &FundRequest) -> Result<Vec<Coin>, FundError> {
     let good = |coin: &&Coin| match coin.standing {
         _ if coin.locked => false,
-        Standing::Confirmed => coin.confirmations >= min_confs,
-        Standing::OwnChange => min_confs <= 1,
-        Standing::Foreign => min_confs == 0,
+        Standing::Confirmed => coin.confirmations >= request.min_confs,
+        Standing::OwnChange => request.min_confs <= 1,
+        Standing::Foreign => request.min_confs == 0,
         Standing::Immature => false,
     };
-    coins.iter().filter(good).cloned().collect()
+    let good: Vec<Coin> = coins.iter().filter(good).cloned().collect();
+    if request.picked.is_empty() {
+        return Ok(good);
+    }
+    let mut picked = Vec::new();
+    for outpoint in &request.picked {
+        let coin = good.iter().find(|coin| coin.outpoint == *outpoint);
+        picked.push(coin.cloned().ok_or(FundError::NotACoin(*outpoint))?);
+    }
+    picked.sort_by_key(|coin| coin.outpoint);
+    picked.dedup_by_key(|coin| coin.outpoint);
+    Ok(picked)
 }
 
-/// What would be left to bump fees with: coins that we may count on, the change included.
-fn left_over(coins: &[Coin], choice: &Choice) -> Sat {
-    let spent = |outpoint: &OutPoint| choice.coins.iter().any(|coin| coin.outpoint == *outpoint);
+/// Why `coins` do not pay for `target`.
+fn shortage(coins: &[Coin], target: Target) -> FundError {
+    let worthy = all_worthy(coins, target);
+    let need = target.sum().saturating_add(target.fee(&worthy, false));
+    if sum(&worthy) >= need && too_heavy(&worthy, target.outputs) {
+        return FundError::TooManyCoins(worthy.len());
+    }
+    FundError::Insufficient { need, have: sum(coins) }
+}
+
+/// What would be left to bump fees with: coins that we may count on, change apart.
+fn left_over(coins: &[Coin], spent: &[Coin]) -> Sat {
+    let spent = |outpoint: &OutPoint| spent.iter().any(|coin| coin.outpoint == *outpoint);
     let stays = |coin: &&Coin| {
         matches!(coin.standing, Standing::Confirmed | Standing::OwnChange)
             && !coin.locked
             && !spent(&coin.outpoint)
     };
-    let kept = coins.iter().filter(stays).map(Coin::value);
-    kept.fold(choice.change, Sat::saturating_add)
-}
-
-/// Coins that pay for the outputs and the fee: the largest first, so as few as can be. Those
-/// that cost more to spend than they are worth are never taken.
-fn select(coins: &[Coin], request: &FundRequest, outputs: Sat) -> Result<Choice, FundError> {
-    let worth = |coin: &&Coin| {
-        let cost = request.feerate.fee(input_weight(coin));
-        coin.value().saturating_sub(cost)
-    };
-    let mut best: Vec<&Coin> = coins.iter().filter(|coin| worth(coin) > Sat::ZERO).collect();
-    best.sort_by_key(|coin| (std::cmp::Reverse(worth(coin)), coin.outpoint));
-    let mut chosen = Vec::new();
-    for coin in best {
-        chosen.push(coin.clone());
-        if let Some((fee, change)) = settle(&chosen, request, outputs) {
-            return Ok(Choice { coins: chosen, fee, change });
-        }
-    }
-    let have = coins.iter().map(Coin::value).fold(Sat::ZERO, Sat::saturating_add);
-    let fee = request.feerate.fee(weight(&chosen, &request.outputs, false));
-    Err(FundError::Insufficient { need: outputs.saturating_add(fee), have })
-}
-
-/// Divides what `coins` are worth into outputs, fee and change, of which the last two are
-/// returned; nothing if it is not enough.
-fn settle(coins: &[Coin], request: &FundRequest, outputs: Sat) -> Option<(Sat, Sat)> {
-    let sum = coins.iter().map(Coin::value).fold(Sat::ZERO, Sat::saturating_add);
-    let rest = sum.checked_sub(outputs)?;
-    let fee = |change| request.feerate.fee(weight(coins, &request.outputs, change));
-    let change = rest.saturating_sub(fee(true));
-    if change >= DUST {
-        return Some((fee(true), change));
-    }
-    // Too little for an output of its own goes to the miners.
-    (rest >= fee(false)).then_some((rest, Sat::ZERO))
-}
-
-/// The weight of the signed transaction, in weight units.
-fn weight(coins: &[Coin], outputs: &[TxOut], change: bool) -> u64 {
-    // Version, lock time, segwit marker and flag.
-    const FIXED: u64 = 4 * (4 + 4) + 2;
-    const CHANGE: u64 = 4 * (8 + 1 + 22);
-    let count = |number: usize| (VarInt::from(number).size() as u64).saturating_mul(4);
-    let number = outputs.len().saturating_add(usize::from(change));
-    let counts = [count(coins.len()), count(number)];
-    let pays = outputs.iter().map(|output| output.weight().to_wu());
-    let parts = coins.iter().map(input_weight).chain(pays).chain(counts);
-    let fixed = if change { FIXED + CHANGE } else { FIXED };
-    parts.fold(fixed, u64::saturating_add)
-}
-
-/// The weight of a signed input.
-fn input_weight(coin: &Coin) -> u64 {
-    const BARE: u64 = 4 * (32 + 4 + 4 + 1);
-    coin.keychain.satisfaction_weight().saturating_add(BARE)
+    coins.iter().filter(stays).map(Coin::value).fold(Sat::ZERO, Sat::saturating_add)
 }

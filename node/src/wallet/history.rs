@@ -1,5 +1,6 @@
 //! What happened to our money: the wallet's transactions.
 
+use super::coins::Standard;
 use super::Wallet;
 use bdk_chain::ChainPosition;
 use bitcoin::{BlockHash, Transaction, Txid};
@@ -25,6 +26,12 @@ pub struct WalletTx {
     pub confirmations: u32,
     /// When that block was made, or when we first heard of it, in unix seconds.
     pub time: u64,
+    /// Which of its inputs spend outputs of ours, in their order.
+    pub our_inputs: Vec<bool>,
+    /// Which of its outputs are ours, in their order.
+    pub our_outputs: Vec<bool>,
+    /// What its sender calls it; empty if there was no such.
+    pub label: String,
 }
 
 impl WalletTx {
@@ -40,39 +47,46 @@ impl Wallet {
     pub fn transactions(&self) -> Vec<WalletTx> {
         let view = self.view();
         let mut all: Vec<WalletTx> = (view.txs.into_iter())
-            .map(|(txid, known)| {
-                let (sent, received) = self.graph.index.sent_and_received(&known.tx, ..);
-                let own =
-                    |input: &bitcoin::TxIn| self.graph.index.txout(input.previous_output).is_some();
-                let fee = if known.tx.input.iter().all(own) {
-                    self.graph.graph().calculate_fee(&known.tx).ok().map(Sat::from)
-                } else {
-                    None
-                };
-                let (block, time) = match known.position {
-                    ChainPosition::Confirmed { anchor, .. } => {
-                        let block = anchor.block_id;
-                        (Some((Height::new(block.height), block.hash)), anchor.confirmation_time)
-                    }
-                    ChainPosition::Unconfirmed { first_seen, .. } => {
-                        (None, first_seen.unwrap_or(0))
-                    }
-                };
-                WalletTx {
-                    txid,
-                    received: received.into(),
-                    sent: sent.into(),
-                    fee,
-                    block,
-                    confirmations: self.confirmations(&known.position),
-                    time,
-                    tx: known.tx,
-                }
-            })
+            .map(|(txid, known)| self.describe(txid, known))
+            // The graph also knows strangers' transactions that displaced one of ours.
+            .filter(|tx| tx.our_inputs.iter().chain(&tx.our_outputs).any(|ours| *ours))
             .collect();
         let place =
             |tx: &WalletTx| (tx.block.map_or(u32::MAX, |(height, _)| height.number()), tx.time);
         all.sort_by_key(place);
         all
+    }
+
+    fn describe(&self, txid: Txid, known: Standard) -> WalletTx {
+        let (sent, received) = self.graph.index.sent_and_received(&known.tx, ..);
+        let inputs = known.tx.input.iter().map(|input| input.previous_output);
+        let our_inputs: Vec<bool> =
+            inputs.map(|spent| self.graph.index.txout(spent).is_some()).collect();
+        let scripts = known.tx.output.iter().map(|output| &output.script_pubkey);
+        let fee = if our_inputs.iter().all(|ours| *ours) {
+            self.graph.graph().calculate_fee(&known.tx).ok().map(Sat::from)
+        } else {
+            None
+        };
+        let (block, time) = match known.position {
+            ChainPosition::Confirmed { anchor, .. } => {
+                let block = anchor.block_id;
+                (Some((Height::new(block.height), block.hash)), anchor.confirmation_time)
+            }
+            ChainPosition::Unconfirmed { first_seen, .. } => (None, first_seen.unwrap_or(0)),
+        };
+        WalletTx {
+            txid,
+            received: received.into(),
+            sent: sent.into(),
+            fee,
+            block,
+            confirmations: self.confirmations(&known.position),
+            time,
+            our_inputs,
+            our_outputs: scripts.map(|script| self.is_ours(script)).collect(),
+            label: self.labels.get(&txid).cloned().unwrap_or_default(),
+            tx: known.tx.clone(),
+        }
     }
 }

@@ -16,12 +16,14 @@ mod fund;
 mod history;
 mod keychain;
 mod rows;
+mod select;
 mod sign;
 
 pub use coins::{anchor_reserve, Balance, Coin, Standing};
-pub use fund::{FundError, FundRequest, Reservation, DUST};
+pub use fund::{FundError, FundRequest, Plan, Reservation, DUST};
 pub use history::WalletTx;
 pub use keychain::Keychain;
+pub use select::Strategy;
 
 use crate::chain::BlockRef;
 use crate::keys::{KeyRing, Purpose};
@@ -29,6 +31,7 @@ use crate::store::{KeyRange, Row, Store, StoreError, Table, Unit};
 use bdk_chain::{keychain_txout, tx_graph, ConfirmationBlockTime, DescriptorExt, IndexedTxGraph};
 use bitcoin::{Address, Block, Network, OutPoint, ScriptBuf, Transaction, Txid};
 use blocks::Blocks;
+use coins::View;
 use keychain::Accounts;
 use rows::{Changes, Index, Loaded};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +66,10 @@ pub struct Wallet {
     blocks: Blocks,
     /// Transactions that hold inputs of ours, by their ids.
     reserved: BTreeMap<Txid, Transaction>,
+    /// What whoever sent them calls them.
+    labels: BTreeMap<Txid, String>,
+    /// What appeared or confirmed since [`Wallet::take_news`].
+    news: BTreeSet<Txid>,
 }
 
 impl Wallet {
@@ -101,7 +108,8 @@ impl Wallet {
             let tx = rows::read_reservation(&row)?;
             reserved.insert(tx.compute_txid(), tx);
         }
-        Ok(Wallet { network, accounts, graph, blocks: Blocks::new(loaded.blocks), reserved })
+        let (blocks, labels) = (Blocks::new(loaded.blocks), loaded.labels);
+        Ok(Wallet { network, accounts, graph, blocks, reserved, labels, news: BTreeSet::new() })
     }
 
     /// The last block taken in.
@@ -130,8 +138,9 @@ impl Wallet {
         self.blocks.connect(at);
         rows::put_block(unit, at.height, at.hash);
         let changes = self.graph.apply_block_relevant(block, at.height.number());
+        self.news.extend(changes.tx_graph.anchors.iter().map(|(_, txid)| *txid));
         rows::put_changes(unit, changes, &self.graph.index);
-        self.free_spent(block, unit);
+        self.free_decided(block, unit);
         let graph = self.graph.graph();
         let pruned = self.blocks.prune(|height| {
             let ours = |(anchored, _)| anchored == height.number();
@@ -171,8 +180,26 @@ impl Wallet {
         if seen.is_some_and(|seen| evicted.is_none_or(|gone| gone < seen)) && !conflicts {
             return;
         }
+        // What was gone is back only if it is seen later than that.
+        let now = evicted.map_or(now, |gone| now.max(gone.saturating_add(1)));
         let changes = self.graph.batch_insert_relevant_unconfirmed([(tx.clone(), now)]);
+        self.news.extend(changes.tx_graph.txs.iter().map(|tx| tx.compute_txid()));
         rows::put_changes(unit, changes, &self.graph.index);
+    }
+
+    /// The transactions that appeared or confirmed since this was last asked.
+    pub fn take_news(&mut self) -> Vec<WalletTx> {
+        if self.news.is_empty() {
+            return Vec::new();
+        }
+        let news = std::mem::take(&mut self.news);
+        self.transactions().into_iter().filter(|tx| news.contains(&tx.txid)).collect()
+    }
+
+    /// Keeps what its sender calls a transaction.
+    pub fn label(&mut self, txid: Txid, label: &str, unit: &mut Unit) {
+        rows::put_label(unit, txid, label);
+        self.labels.insert(txid, label.to_owned());
     }
 
     /// The mempool holds `txid` no more, and no block does.
@@ -186,6 +213,32 @@ impl Wallet {
         let view = self.view();
         let unconfirmed = view.txs.iter().filter(|(_, known)| known.position.is_unconfirmed());
         unconfirmed.map(|(txid, _)| *txid).collect()
+    }
+
+    /// Whether `tx` can no longer confirm: a block holds another transaction that spends what
+    /// it, or an unconfirmed one that it descends from, would spend.
+    pub fn is_conflicted(&self, tx: &Transaction) -> bool {
+        self.conflicted(&self.view(), tx)
+    }
+
+    fn conflicted(&self, view: &View, tx: &Transaction) -> bool {
+        let graph = self.graph.graph();
+        let mut seen = BTreeSet::new();
+        let mut open = vec![tx.clone()];
+        while let Some(tx) = open.pop() {
+            let txid = tx.compute_txid();
+            let confirmed =
+                |txid: &Txid| view.txs.get(txid).is_some_and(|known| known.position.is_confirmed());
+            if confirmed(&txid) || !seen.insert(txid) {
+                continue;
+            }
+            if graph.direct_conflicts(&tx).any(|(_, rival)| confirmed(&rival)) {
+                return true;
+            }
+            let parents = tx.input.iter().map(|input| input.previous_output.txid);
+            open.extend(parents.filter_map(|parent| graph.get_tx(parent)).map(|tx| (*tx).clone()));
+        }
+        false
     }
 
     /// A receiving address that was never given away.
@@ -238,20 +291,25 @@ impl Wallet {
         inputs.map(|input| input.previous_output).collect()
     }
 
-    /// Frees the reservations that `block` decided: confirmed as they are, or by a conflict.
-    fn free_spent(&mut self, block: &Block, unit: &mut Unit) {
+    /// Frees the reservations that `block` decided: confirmed as they are, or by a conflict of
+    /// theirs or of what they descend from.
+    fn free_decided(&mut self, block: &Block, unit: &mut Unit) {
         if self.reserved.is_empty() {
             return;
         }
         let inputs = block.txdata.iter().flat_map(|tx| &tx.input);
         let spent: BTreeSet<OutPoint> = inputs.map(|input| input.previous_output).collect();
-        self.reserved.retain(|txid, tx| {
-            let decided = tx.input.iter().any(|input| spent.contains(&input.previous_output));
-            if decided {
-                rows::delete_reservation(unit, *txid);
-            }
-            !decided
-        });
+        let view = self.view();
+        let decided = |tx: &Transaction| {
+            tx.input.iter().any(|input| spent.contains(&input.previous_output))
+                || self.conflicted(&view, tx)
+        };
+        let over: Vec<Txid> =
+            self.reserved.iter().filter(|(_, tx)| decided(tx)).map(|(txid, _)| *txid).collect();
+        for txid in over {
+            self.reserved.remove(&txid);
+            rows::delete_reservation(unit, txid);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //!   t txid              transaction     everything that pays to or from us
 //!   a txid height hash  block time      where it confirmed, in our chain or once was
 //!   f, l, e txid        time            first seen, last seen, evicted from the mempool
+//!   n txid              text            what its sender calls it
 //! ```
 //!
 //! `Table::Reservation` maps the txid of a reserved transaction to the transaction.
@@ -35,6 +36,7 @@ pub(super) struct Loaded {
     pub blocks: BTreeMap<Height, BlockHash>,
     pub graph: tx_graph::ChangeSet<ConfirmationBlockTime>,
     pub revealed: BTreeMap<Keychain, u32>,
+    pub labels: BTreeMap<Txid, String>,
 }
 
 fn key(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -58,6 +60,10 @@ pub(super) fn put_reservation(unit: &mut Unit, txid: Txid, tx: &Transaction) {
 
 pub(super) fn delete_reservation(unit: &mut Unit, txid: Txid) {
     unit.delete(Table::Reservation, txid.to_byte_array());
+}
+
+pub(super) fn put_label(unit: &mut Unit, txid: Txid, label: &str) {
+    unit.put(Table::Wallet, key(b'n', &[&txid.to_byte_array()]), label);
 }
 
 fn anchor_key(txid: &Txid, block: BlockId) -> Vec<u8> {
@@ -132,6 +138,7 @@ impl Loaded {
             b'f' => drop(self.graph.first_seen.insert(txid()?, time()?)),
             b'l' => drop(self.graph.last_seen.insert(txid()?, time()?)),
             b'e' => drop(self.graph.last_evicted.insert(txid()?, time()?)),
+            b'n' => drop(self.labels.insert(txid()?, String::from_utf8(value.to_vec()).ok()?)),
             _ => return None,
         }
         Some(())

@@ -171,12 +171,7 @@ pub fn verify(tx: &Transaction, spent: &[TxOut]) {
 
 /// A request for one output of `sat` at 1,000 sat/kw.
 pub fn pays(sat: u64) -> FundRequest {
-    FundRequest {
-        outputs: vec![funding_output(sat)],
-        feerate: FeeratePerKw::new(1_000),
-        min_confs: 1,
-        anchor_channels: 0,
-    }
+    FundRequest::new(vec![funding_output(sat)], FeeratePerKw::new(1_000))
 }
 
 /// An output as a channel's funding has it.
