@@ -17,6 +17,7 @@ pub mod payments;
 pub mod peer;
 pub mod rpc;
 pub mod run;
+pub mod sends;
 pub mod store;
 pub mod switch;
 pub mod switchboard;

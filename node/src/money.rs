@@ -3,12 +3,14 @@
 use crate::chain::ChainEvent;
 use crate::channels::services::Funds;
 use crate::keys::Purpose;
-use crate::store::{Store, Unit};
-use crate::wallet::{Balance, FundRequest, Wallet, WalletError};
+use crate::store::{Store, Table, Unit};
+use crate::wallet::{Balance, Coin, FundRequest, Wallet, WalletError, WalletTx};
+use bitcoin::hashes::Hash;
 use bitcoin::{Address, ScriptBuf, Transaction, TxOut, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Sat};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::broadcast;
 
 /// The wallet behind a lock.
 pub struct Money {
@@ -16,7 +18,13 @@ pub struct Money {
     store: Store,
     /// How many channels with anchors there are: the wallet keeps a reserve for them.
     anchor_channels: Box<dyn Fn() -> u32 + Send + Sync>,
+    /// Coins are chosen at random.
+    random_coins: bool,
+    news: broadcast::Sender<WalletTx>,
 }
+
+/// News that may wait for a slow listener before it misses some.
+const NEWS: usize = 1_024;
 
 impl Money {
     /// A wallet whose changes go to `store`.
@@ -26,16 +34,58 @@ impl Money {
         anchor_channels: impl Fn() -> u32 + Send + Sync + 'static,
     ) -> Self {
         let anchor_channels = Box::new(anchor_channels);
-        Money { wallet: Mutex::new(wallet), store, anchor_channels }
+        let news = broadcast::Sender::new(NEWS);
+        Money { wallet: Mutex::new(wallet), store, anchor_channels, random_coins: false, news }
     }
 
-    fn wallet(&self) -> MutexGuard<'_, Wallet> {
+    /// Chooses coins at random, unless a request says otherwise.
+    pub fn with_random_coins(mut self, random: bool) -> Self {
+        self.random_coins = random;
+        self
+    }
+
+    pub(crate) fn random_coins(&self) -> bool {
+        self.random_coins
+    }
+
+    pub(crate) fn anchor_channels(&self) -> u32 {
+        (self.anchor_channels)()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn wallet(&self) -> MutexGuard<'_, Wallet> {
         self.wallet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What there is.
     pub fn balance(&self) -> Balance {
         self.wallet().balance((self.anchor_channels)())
+    }
+
+    /// The unspent outputs.
+    pub fn coins(&self) -> Vec<Coin> {
+        self.wallet().coins()
+    }
+
+    /// The transactions, by height, the unconfirmed ones last.
+    pub fn transactions(&self) -> Vec<WalletTx> {
+        self.wallet().transactions()
+    }
+
+    /// Transactions from now on, as they appear and as they confirm.
+    pub fn subscribe(&self) -> broadcast::Receiver<WalletTx> {
+        self.news.subscribe()
+    }
+
+    /// Tells the listeners what is new. Call when it is durable.
+    pub fn tell_news(&self) {
+        for tx in self.wallet().take_news() {
+            // Nobody may be listening.
+            let _ = self.news.send(tx);
+        }
     }
 
     /// A receiving address: a fresh one, or with `unused` the last that nothing was paid to.
@@ -63,7 +113,12 @@ impl Money {
     pub fn chain_event(&self, event: &ChainEvent, unit: &mut Unit) -> Result<(), WalletError> {
         let mut wallet = self.wallet();
         match event {
-            ChainEvent::Connected { at, block, .. } => wallet.connect(*at, block, unit),
+            ChainEvent::Connected { at, block, settled, .. } => {
+                for txid in settled {
+                    unit.delete(Table::Broadcast, txid.to_byte_array());
+                }
+                wallet.connect(*at, block, unit)
+            }
             ChainEvent::Disconnected { at } => wallet.disconnect(*at, unit),
             ChainEvent::Mempool(tx) => {
                 wallet.mempool(tx, crate::clock::unix_time(), unit);
@@ -73,8 +128,8 @@ impl Money {
         }
     }
 
-    /// Frees what is held for transactions that no channel knows: the daemon was stopped between
-    /// building F and signing the channel.
+    /// Frees what is held for transactions that nobody knows: the daemon was stopped between
+    /// building one and deciding to publish it.
     pub fn release_unknown(&self, known: &[Txid], unit: &mut Unit) {
         let mut wallet = self.wallet();
         let held: Vec<Txid> = wallet.reservations().map(|(txid, _)| *txid).collect();
@@ -96,7 +151,9 @@ impl Funds for Money {
         let outputs = vec![TxOut { value: amount.to_amount(), script_pubkey: script }];
         // The channel that is being opened is among them.
         let anchor_channels = (self.anchor_channels)();
-        let request = FundRequest { anchor_channels, ..FundRequest::new(outputs, feerate) };
+        let strategy = self.strategy();
+        let request =
+            FundRequest { anchor_channels, strategy, ..FundRequest::new(outputs, feerate) };
         let reservation = wallet.fund(&request, unit).map_err(|error| error.to_string())?;
         let mut tx = reservation.tx;
         if let Err(error) = wallet.sign(&mut tx, &BTreeMap::new()) {

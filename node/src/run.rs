@@ -19,10 +19,12 @@ use crate::keys::{seed_file, KeyRing};
 use crate::money::Money;
 use crate::node::Node;
 use crate::peer::{features::features, Peers, PeersConfig};
+use crate::sends::load_broadcasts;
 use crate::store::{Store, Unit};
 use crate::switchboard::{BoardHub, Switchboard};
 use crate::wallet::Wallet;
 use bitcoin::constants::ChainHash;
+use bitcoin::Transaction;
 use fulmen_channel::keys::Inline;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,7 +60,8 @@ pub async fn run(config: Config, stop: watch::Sender<bool>) -> Result<(), Failur
     let registry = Registry::default();
     let of_channels = registry.clone();
     let count = move || u32::try_from(of_channels.all().len()).unwrap_or(u32::MAX);
-    let money = Arc::new(Money::new(wallet, store.clone(), count));
+    let money = Money::new(wallet, store.clone(), count).with_random_coins(config.random_coins);
+    let money = Arc::new(money);
     let switchboard = Switchboard::new(&store, &keys, &registry, &chain, config.network);
     let switchboard = switchboard.map_err(|e| e.to_string())?;
     let (peer_events, peer_news) = mpsc::channel(EVENTS);
@@ -82,9 +85,10 @@ pub async fn run(config: Config, stop: watch::Sender<bool>) -> Result<(), Failur
         zero_conf_peers: config.zero_conf_peers.clone(),
         max_fee_exposure: config.max_fee_exposure,
     });
-    restore(&services, &money).await?;
+    let sent = load_broadcasts(&store).map_err(|e| e.to_string())?;
+    restore(&services, &money, &sent).await?;
     let (chain_events, chain_news) = mpsc::channel(EVENTS);
-    chain.follow(recent, Vec::new(), chain_events).map_err(|e| e.to_string())?;
+    chain.follow(recent, sent, chain_events).map_err(|e| e.to_string())?;
     let (header, header_time) = watch::channel(0);
     tokio::spawn(pumps::peers(services.clone(), peer_news));
     let priced = services.clone();
@@ -157,9 +161,14 @@ fn forwarding(config: &Config) -> Forwarding {
 }
 
 /// Reads every channel back, and frees what the wallet held for channels that never came to be.
-async fn restore(services: &Arc<Services>, money: &Money) -> Result<(), Failure> {
+async fn restore(
+    services: &Arc<Services>,
+    money: &Money,
+    sent: &[Transaction],
+) -> Result<(), Failure> {
     let records = restore_all(services).map_err(|e| e.to_string())?;
-    let known: Vec<_> = records.iter().map(|record| record.outpoint.txid).collect();
+    let mut known: Vec<_> = records.iter().map(|record| record.outpoint.txid).collect();
+    known.extend(sent.iter().map(Transaction::compute_txid));
     let mut unit = Unit::new();
     money.release_unknown(&known, &mut unit);
     services.store.commit(unit).await.map_err(|e| e.to_string())
@@ -198,11 +207,17 @@ async fn follow_chain(
             ChainEvent::Connected { block, .. } => drop(header.send(block.header.time)),
             _ => {}
         }
+        money.tell_news();
         let is_block = matches!(event, ChainEvent::Connected { .. });
         pumps::chain(&services, event).await;
         if is_block && events.is_empty() {
-            let services = services.clone();
-            tokio::spawn(async move { pumps::feerates(&services).await });
+            let (services, money) = (services.clone(), money.clone());
+            tokio::spawn(async move {
+                pumps::feerates(&services).await;
+                if let Err(error) = money.look_after_unconfirmed(&services.chain).await {
+                    tracing::error!("unconfirmed transactions are not looked after: {error}");
+                }
+            });
         }
     }
     "the chain is no longer followed".into()

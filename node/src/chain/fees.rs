@@ -11,6 +11,8 @@ pub enum Target {
     Normal,
     /// Within two blocks: there is a deadline.
     HighPriority,
+    /// Within so many blocks: somebody asked for it.
+    Within(u16),
 }
 
 impl Target {
@@ -20,15 +22,18 @@ impl Target {
             Target::Background => 144,
             Target::Normal => 6,
             Target::HighPriority => 2,
+            // bitcoind estimates for no other numbers.
+            Target::Within(blocks) => blocks.clamp(2, 1_008),
         }
     }
 
-    /// The rate while bitcoind has no estimate: a young chain, or regtest. 2, 5 and 10 sat/vB.
+    /// The rate while bitcoind has no estimate: a young chain, or regtest. 10 to 2 sat/vB.
     fn fallback(self) -> FeeratePerKw {
-        FeeratePerKw::new(match self {
-            Target::Background => 500,
-            Target::Normal => 1_250,
-            Target::HighPriority => 2_500,
+        FeeratePerKw::new(match self.blocks() {
+            0..=2 => 2_500,
+            3..=6 => 1_250,
+            7..=143 => 750,
+            _ => 500,
         })
     }
 }
@@ -77,9 +82,22 @@ mod tests {
             (Target::Normal, Some(kw(u32::MAX)), kw(250), 250_000),
             (Target::Background, None, kw(250), 500),
             (Target::HighPriority, None, kw(3_000), 3_000),
+            (Target::Within(1), None, kw(250), 2_500),
+            (Target::Within(6), None, kw(250), 1_250),
+            (Target::Within(7), None, kw(250), 750),
+            (Target::Within(u16::MAX), None, kw(250), 500),
+            (Target::Within(30), Some(kw(300)), kw(250), 300),
         ] {
             let rate = feerate(target, estimate, min).per_kw();
             assert_eq!(rate, feerate_is, "{target:?} {estimate:?} {min}");
+        }
+    }
+
+    #[test]
+    fn bitcoind_is_asked_for_what_it_can_answer() {
+        for (asked, blocks) in [(0, 2), (1, 2), (2, 2), (144, 144), (1_008, 1_008), (5_000, 1_008)]
+        {
+            assert_eq!(Target::Within(asked).blocks(), blocks);
         }
     }
 

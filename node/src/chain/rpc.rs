@@ -134,6 +134,17 @@ pub struct MempoolVerdict {
     /// Why not.
     #[serde(rename = "reject-reason")]
     pub reject_reason: Option<String>,
+    /// The same with numbers, from bitcoind 29 on.
+    #[serde(rename = "reject-details")]
+    pub reject_details: Option<String>,
+}
+
+impl MempoolVerdict {
+    /// Why not, in bitcoind's words; nothing if it would.
+    pub fn refusal(&self) -> Option<String> {
+        let why = self.reject_details.as_ref().or(self.reject_reason.as_ref());
+        (!self.allowed).then(|| why.cloned().unwrap_or_default())
+    }
 }
 
 /// A client of one bitcoind. Clones share one connection; calls on it wait for each other.

@@ -67,6 +67,12 @@ pub const FLAGS: &[Flag] = &[
         "use channels before they confirm (needs protocol.option-scid-alias)",
     ),
     flag("zeroconfpeer", List, "", "public key of a peer whose zero-conf channels are taken"),
+    flag(
+        "coin-selection-strategy",
+        Value,
+        "largest",
+        "which coins pay: largest (no change, or few inputs) or random",
+    ),
     flag("trickledelay", Value, "90000", "time between two batches of gossip, in ms"),
     flag("bitcoin.active", Switch, "true", "for lnd's sake; cannot be switched off"),
     flag("bitcoin.mainnet", Switch, "", "use the main network; refused for now"),

@@ -132,6 +132,8 @@ pub struct Config {
     pub min_chan_size: Sat,
     /// The largest channel accepted.
     pub max_chan_size: Sat,
+    /// Coins are chosen at random, not for the least fees.
+    pub random_coins: bool,
     /// Time between two batches of gossip.
     pub trickle_delay: Duration,
     /// Confirmations asked for; none means by the channel's size.
@@ -203,6 +205,7 @@ impl Config {
             max_pending_channels: given.number("maxpendingchannels", 1, 1_000)?,
             min_chan_size,
             max_chan_size,
+            random_coins: given.value("coin-selection-strategy", random_coins)?,
             trickle_delay: Duration::from_millis(given.number("trickledelay", 0, 3_600_000)?),
             default_chan_confs: Some(given.number("bitcoin.defaultchanconfs", 0, 144)?)
                 .filter(|confirmations| *confirmations > 0),
@@ -248,6 +251,14 @@ pub fn network_name(network: Network) -> &'static str {
         Network::Testnet4 => "testnet4",
         Network::Signet => "signet",
         Network::Regtest => "regtest",
+    }
+}
+
+fn random_coins(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "largest" => Ok(false),
+        "random" => Ok(true),
+        _ => Err("must be largest or random"),
     }
 }
 

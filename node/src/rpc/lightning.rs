@@ -2,9 +2,9 @@
 
 use super::calls::{
     add_invoice, channel_balance, close_channel, closed_channels, connect_peer, debug_level,
-    decode_pay_req, failed, get_info, invoices, list_aliases, list_channels, list_payments,
-    list_peers, macaroons, open_channel, pending_channels, send_payment, subscribe_invoices,
-    wallet,
+    decode_pay_req, get_info, invoices, list_aliases, list_channels, list_payments, list_peers,
+    macaroons, open_channel, pending_channels, send_coins, send_payment, subscribe_invoices,
+    transactions, wallet,
 };
 use super::{answers, gate, Answers};
 use crate::auth::Bakery;
@@ -84,44 +84,45 @@ impl lnrpc::lightning_server::Lightning for Lightning {
 
     async fn send_coins(
         &self,
-        _: Request<lnrpc::SendCoinsRequest>,
+        request: Request<lnrpc::SendCoinsRequest>,
     ) -> Answer<lnrpc::SendCoinsResponse> {
-        Err(failed("not built into fulmen yet"))
+        send_coins::send_coins(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn send_many(
         &self,
-        _: Request<lnrpc::SendManyRequest>,
+        request: Request<lnrpc::SendManyRequest>,
     ) -> Answer<lnrpc::SendManyResponse> {
-        Err(failed("not built into fulmen yet"))
+        send_coins::send_many(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn estimate_fee(
         &self,
-        _: Request<lnrpc::EstimateFeeRequest>,
+        request: Request<lnrpc::EstimateFeeRequest>,
     ) -> Answer<lnrpc::EstimateFeeResponse> {
-        Err(failed("not built into fulmen yet"))
+        send_coins::estimate_fee(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_transactions(
         &self,
-        _: Request<lnrpc::GetTransactionsRequest>,
+        request: Request<lnrpc::GetTransactionsRequest>,
     ) -> Answer<lnrpc::TransactionDetails> {
-        Err(failed("not built into fulmen yet"))
+        transactions::get_transactions(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn subscribe_transactions(
         &self,
         _: Request<lnrpc::GetTransactionsRequest>,
     ) -> Answer<Self::SubscribeTransactionsStream> {
-        Err(failed("not built into fulmen yet"))
+        let news = transactions::subscribe_transactions(self.node.clone()).await;
+        news.map(|news| Response::new(answers(news)))
     }
 
     async fn list_unspent(
         &self,
-        _: Request<lnrpc::ListUnspentRequest>,
+        request: Request<lnrpc::ListUnspentRequest>,
     ) -> Answer<lnrpc::ListUnspentResponse> {
-        Err(failed("not built into fulmen yet"))
+        transactions::list_unspent(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn channel_balance(

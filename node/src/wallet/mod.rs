@@ -215,30 +215,33 @@ impl Wallet {
         unconfirmed.map(|(txid, _)| *txid).collect()
     }
 
-    /// Whether `tx` can no longer confirm: a block holds another transaction that spends what
-    /// it, or an unconfirmed one that it descends from, would spend.
-    pub fn is_conflicted(&self, tx: &Transaction) -> bool {
-        self.conflicted(&self.view(), tx)
+    /// How deep the transaction is that makes it impossible for `tx` to confirm: it spends what
+    /// `tx`, or an unconfirmed one that it descends from, would spend. 0 if there is none.
+    pub fn conflict_depth(&self, tx: &Transaction) -> u32 {
+        self.conflict(&self.view(), tx).unwrap_or(0)
     }
 
-    fn conflicted(&self, view: &View, tx: &Transaction) -> bool {
+    fn conflict(&self, view: &View, tx: &Transaction) -> Option<u32> {
         let graph = self.graph.graph();
         let mut seen = BTreeSet::new();
         let mut open = vec![tx.clone()];
         while let Some(tx) = open.pop() {
             let txid = tx.compute_txid();
-            let confirmed =
-                |txid: &Txid| view.txs.get(txid).is_some_and(|known| known.position.is_confirmed());
-            if confirmed(&txid) || !seen.insert(txid) {
+            let depth = |txid: Txid| {
+                let known = view.txs.get(&txid).filter(|known| known.position.is_confirmed());
+                known.map(|known| self.confirmations(&known.position))
+            };
+            if depth(txid).is_some() || !seen.insert(txid) {
                 continue;
             }
-            if graph.direct_conflicts(&tx).any(|(_, rival)| confirmed(&rival)) {
-                return true;
+            let mut rivals = graph.direct_conflicts(&tx);
+            if let Some(found) = rivals.find_map(|(_, rival)| depth(rival)) {
+                return Some(found);
             }
             let parents = tx.input.iter().map(|input| input.previous_output.txid);
             open.extend(parents.filter_map(|parent| graph.get_tx(parent)).map(|tx| (*tx).clone()));
         }
-        false
+        None
     }
 
     /// A receiving address that was never given away.
@@ -302,7 +305,7 @@ impl Wallet {
         let view = self.view();
         let decided = |tx: &Transaction| {
             tx.input.iter().any(|input| spent.contains(&input.previous_output))
-                || self.conflicted(&view, tx)
+                || self.conflict(&view, tx).is_some()
         };
         let over: Vec<Txid> =
             self.reserved.iter().filter(|(_, tx)| decided(tx)).map(|(txid, _)| *txid).collect();

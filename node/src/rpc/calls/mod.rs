@@ -18,8 +18,10 @@ pub mod macaroons;
 pub mod open_channel;
 mod payment;
 pub mod pending_channels;
+pub mod send_coins;
 pub mod send_payment;
 pub mod subscribe_invoices;
+pub mod transactions;
 pub mod wallet;
 
 use bitcoin::OutPoint;

@@ -1,7 +1,7 @@
 //! OpenChannelSync and OpenChannel.
 
-use super::{asked_feerate, failed};
-use crate::chain::Target;
+use super::failed;
+use super::send_coins::Asked;
 use crate::channels::opening::{self, OpenParams};
 use crate::channels::OpenUpdate;
 use crate::node::Node;
@@ -103,7 +103,7 @@ async fn start(node: &Node, request: lnrpc::OpenChannelRequest) -> Result<(Vec<u
         peer,
         capacity,
         push: push.saturating_msat(),
-        feerate: funding_feerate(node, &request).await,
+        feerate: funding_feerate(node, &request).await?,
         private: request.private,
         htlc_minimum: minimum(&request)?,
         to_self_delay: delay(&request)?,
@@ -144,11 +144,16 @@ fn refuse_unbuilt(request: &lnrpc::OpenChannelRequest) -> Result<(), Status> {
     }
 }
 
-async fn funding_feerate(node: &Node, request: &lnrpc::OpenChannelRequest) -> FeeratePerKw {
-    match asked_feerate(request.sat_per_vbyte, request.sat_per_byte) {
-        Some(asked) => asked.max(FeeratePerKw::FLOOR),
-        None => node.services.chain.feerate(Target::Normal).await,
-    }
+async fn funding_feerate(
+    node: &Node,
+    request: &lnrpc::OpenChannelRequest,
+) -> Result<FeeratePerKw, Status> {
+    let asked = Asked {
+        target_conf: request.target_conf,
+        sat_per_vbyte: request.sat_per_vbyte,
+        sat_per_byte: request.sat_per_byte,
+    };
+    asked.resolve(node).await
 }
 
 fn minimum(request: &lnrpc::OpenChannelRequest) -> Result<Option<Msat>, Status> {
