@@ -67,6 +67,7 @@ fn defaults_are_lnds() {
     assert_eq!((config.policy.base_fee, config.policy.fee_rate_ppm), (Msat::new(1_000), 1));
     assert_eq!((config.policy.time_lock_delta, config.policy.min_htlc), (80, Msat::new(1)));
     assert_eq!(config.trickle_delay, Duration::from_secs(90));
+    assert!(!config.random_coins);
     assert!(!config.no_seed_backup);
 }
 

@@ -206,3 +206,28 @@ fn an_output_of_ours_deep_in_a_transaction_is_found() {
     let coin = &purse.wallet.coins()[0];
     assert_eq!((coin.outpoint.txid, coin.outpoint.vout), (output_of(&batch).txid, 2));
 }
+
+#[test]
+fn what_came_back_to_the_mempool_in_the_same_second_counts() {
+    let mut purse = Purse::new();
+    let payment = purse.payment(Purpose::WitnessKeyHash, 50_000);
+    purse.hear(&payment);
+    purse.act(|wallet, unit| wallet.evicted(payment.compute_txid(), NOW, unit));
+    assert_eq!(purse.sums(), (0, 0, 0));
+    purse.hear(&payment);
+    assert_eq!(purse.sums(), (0, 50_000, 0));
+}
+
+#[test]
+fn a_strangers_transaction_that_displaced_one_of_ours_is_not_listed() {
+    let mut purse = Purse::new();
+    let payment = purse.payment(Purpose::WitnessKeyHash, 50_000);
+    purse.hear(&payment);
+    let rival = spend(&[payment.input[0].previous_output], &[(49_000, elsewhere())]);
+    purse.act(|wallet, unit| wallet.mempool(&rival, NOW + 1, unit));
+    purse.restart();
+    assert_eq!(purse.sums(), (0, 0, 0));
+    assert!(purse.wallet.transactions().is_empty());
+    purse.mine(&[&rival]);
+    assert!(purse.wallet.transactions().is_empty());
+}

@@ -204,6 +204,31 @@ fn a_conflict_that_confirms_frees_the_other_coins() {
 }
 
 #[test]
+fn a_double_spend_of_what_we_spent_unconfirmed_frees_our_other_coins() {
+    let mut purse = Purse::new();
+    purse.earn(&[40_000]);
+    let payment = purse.payment(Purpose::WitnessKeyHash, 50_000);
+    purse.hear(&payment);
+    let request = FundRequest { min_confs: 0, ..pays(80_000) };
+    let reservation = purse.try_fund(&request).unwrap();
+    let tx = purse.sign(&reservation);
+    purse.hear(&tx);
+    assert_eq!(purse.wallet.conflict_depth(&tx), 0);
+    // The payer takes his money back: our transaction has lost its parent.
+    let rival =
+        spend(&[payment.input[0].previous_output], &[(1, ScriptBuf::from_bytes(vec![0x51]))]);
+    purse.mine(&[&rival]);
+    assert_eq!(purse.sums(), (40_000, 0, 0));
+    assert!(purse.rows_of(Table::Reservation).is_empty());
+    assert_eq!(purse.wallet.conflict_depth(&tx), 1);
+    purse.mine(&[]);
+    assert_eq!(purse.wallet.conflict_depth(&tx), 2);
+    purse.undo();
+    purse.undo();
+    assert_eq!(purse.wallet.conflict_depth(&tx), 0);
+}
+
+#[test]
 fn min_confs_says_which_coins_are_good_enough() {
     let mut purse = Purse::new();
     purse.earn(&[100_000]);

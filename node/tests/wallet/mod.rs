@@ -11,3 +11,4 @@ mod coins;
 mod fund;
 mod history;
 mod purse;
+mod select;
