@@ -29,6 +29,9 @@ pub struct Global {
     /// fulmend's directory
     #[arg(long, visible_alias = "lnddir", default_value = "~/.fulmen", value_name = "DIR")]
     pub fulmendir: String,
+    /// host:port of a SOCKS 5 proxy through which to connect
+    #[arg(long, value_name = "HOST:PORT")]
+    pub socksproxy: Option<String>,
     /// fulmend's certificate [default: tls.cert in fulmend's directory]
     #[arg(long, value_name = "FILE")]
     pub tlscertpath: Option<String>,

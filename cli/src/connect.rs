@@ -4,6 +4,7 @@ use crate::args::Global;
 use crate::error::CliError;
 use crate::macaroon::add_caveat;
 use crate::print::Format;
+use crate::socks;
 use fulmen_proto::lnrpc::lightning_client::LightningClient;
 use fulmen_proto::lnrpc::state_client::StateClient;
 use fulmen_proto::lnrpc::wallet_unlocker_client::WalletUnlockerClient;
@@ -70,13 +71,23 @@ async fn connect_with(global: &Global, credentials: Credentials) -> Result<Node,
         Some(path) => home(path),
         None => directory.join("tls.cert"),
     };
-    let server = match global.rpcserver.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok() => global.rpcserver.clone(),
-        _ => format!("{}:{DEFAULT_PORT}", global.rpcserver),
+    let (host, port) = match global.rpcserver.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()),
+        None => (global.rpcserver.as_str(), Some(DEFAULT_PORT)),
     };
+    let wrong = || CliError::text(format!("{} is no host:port", global.rpcserver));
+    let port: u16 = port.ok_or_else(wrong)?;
+    let server = format!("{host}:{port}");
     let pem = read(&certificate, "certificate", "Has fulmend run with this --fulmendir?")?;
     let unreachable = |e: tonic::transport::Error| unreachable(&e, &server, &certificate);
-    let endpoint = tls::endpoint(&server, &pem).map_err(|wrong| match wrong {
+    let near = match &global.socksproxy {
+        None => server.clone(),
+        Some(proxy) => socks::through(proxy, host.trim_matches(['[', ']']), port)
+            .await
+            .map_err(|e| CliError::text(format!("no way to {server} by the proxy {proxy}: {e}")))?
+            .to_string(),
+    };
+    let endpoint = tls::endpoint(&near, &pem).map_err(|wrong| match wrong {
         TlsError::NoCertificate => {
             CliError::text(format!("{} holds no certificate in PEM", certificate.display()))
         }

@@ -8,6 +8,7 @@ mod macaroon;
 mod parse;
 mod print;
 mod progress;
+mod socks;
 mod table;
 mod terminal;
 mod unbuilt;

@@ -16,7 +16,6 @@ pub const COMMANDS: &[&str] = &[
     "sendtoroute", "setmccfg", "settleinvoice", "signmessage", "subscribecustom", "tower",
     "updatechanpolicy", "updatechanstatus", "verifychanbackup", "verifymessage", "wallet",
     "wtclient",
-    "listaliases", // soon
 ];
 
 /// What a flag takes.
@@ -30,15 +29,7 @@ enum Takes {
 
 /// Flags by their command, none for those that stand before the command.
 const FLAGS: &[(&str, &[(&str, Takes)])] = &[
-    (
-        "",
-        &[
-            ("profile", Takes::Text),
-            ("macfromjar", Takes::Text),
-            ("socksproxy", Takes::Text),
-            ("insecure", Takes::Nothing),
-        ],
-    ),
+    ("", &[("profile", Takes::Text), ("macfromjar", Takes::Text), ("insecure", Takes::Nothing)]),
     (
         "create",
         &[

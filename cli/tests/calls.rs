@@ -11,6 +11,7 @@ use fulmen_proto::lnrpc::{
 };
 use prost::Message;
 use serde_json::{json, Value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::{Code, Status};
 
 const TXID: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddee01";
@@ -286,8 +287,9 @@ async fn closeallchannels_tells_how_each_ended() {
     let ended = daemon.cli_with_input("closeallchannels --sat_per_vbyte 3", "yes\n").await;
     let closed = |index, txid: &str, error: &str| {
         format!(
-            "{{\n    \"remote_pub_key\": \"02bf\",\n    \"channel_point\": \"{TXID}:{index}\",\n    \
-             \"closing_txid\": \"{txid}\",\n    \"error\": \"{error}\"\n}}\n"
+            "{{\n    \"remote_pub_key\": \"02bf\",\n    \
+             \"channel_point\": \"{TXID}:{index}\",\n    \"closing_txid\": \"{txid}\",\n    \
+             \"error\": \"{error}\"\n}}\n"
         )
     };
     assert_eq!((ended.code, ended.stdout), (Some(0), closed(0, TXID, "")));
@@ -344,4 +346,43 @@ async fn metadata_goes_with_each_call() {
     assert_eq!((value("tenant"), value("a")), ("7", "b:c"));
     let ended = daemon.cli("--metadata nothing getinfo").await;
     assert!(ended.stderr.contains("nothing is no metadata"), "{}", ended.stderr);
+}
+
+/// Answers one SOCKS 5 client; with a `reply` other than 0 it goes nowhere. What it was asked for.
+async fn proxy(reply: u8) -> (String, tokio::task::JoinHandle<(String, u16)>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut hello = [0; 3];
+        near.read_exact(&mut hello).await.unwrap();
+        assert_eq!(hello, [5, 1, 0]);
+        near.write_all(&[5, 0]).await.unwrap();
+        let mut head = [0; 5];
+        near.read_exact(&mut head).await.unwrap();
+        assert_eq!(head[..4], [5, 1, 0, 3]);
+        let mut host = vec![0; usize::from(head[4])];
+        near.read_exact(&mut host).await.unwrap();
+        let (host, port) = (String::from_utf8(host).unwrap(), near.read_u16().await.unwrap());
+        near.write_all(&[5, reply, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+        if reply == 0 {
+            let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        }
+        (host, port)
+    });
+    (address, asked)
+}
+
+#[tokio::test]
+async fn a_proxy_leads_to_the_daemon() {
+    let daemon = start(|_| one(&GetInfoResponse::default())).await;
+    let (address, asked) = proxy(0).await;
+    let ended = daemon.cli(&format!("--socksproxy {address} getinfo")).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!(asked.await.unwrap(), ("localhost".to_owned(), daemon.port));
+    let (address, _asked) = proxy(5).await;
+    let ended = daemon.cli(&format!("--socksproxy {address} getinfo")).await;
+    assert!(ended.stderr.contains("the proxy cannot reach it: reply 5"), "{}", ended.stderr);
+    assert_eq!(daemon.paths().len(), 1);
 }

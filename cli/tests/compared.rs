@@ -41,6 +41,7 @@ const LINES: &[(&str, &str)] = &[
     ("lookupinvoice aa", ""),
     ("listinvoices", ""),
     ("listchannels", ""),
+    ("listaliases", ""),
     ("closedchannels", ""),
     ("listpayments", ""),
     ("debuglevel --show", ""),

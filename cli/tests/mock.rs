@@ -48,7 +48,7 @@ pub fn one(message: &impl Message) -> Answer {
 pub struct Daemon {
     pub directory: TempDir,
     pub calls: Arc<Mutex<Vec<Call>>>,
-    port: u16,
+    pub port: u16,
 }
 
 /// The macaroon in the daemon's directory.

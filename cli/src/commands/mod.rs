@@ -22,8 +22,8 @@ use crate::error::CliError;
 use crate::print::Format;
 use clap::Subcommand;
 use fulmen_proto::lnrpc::{
-    ChannelBalanceRequest, GetInfoRequest, GetRecoveryInfoRequest, ListMacaroonIDsRequest,
-    ListPermissionsRequest, PendingChannelsRequest, StopRequest,
+    ChannelBalanceRequest, GetInfoRequest, GetRecoveryInfoRequest, ListAliasesRequest,
+    ListMacaroonIDsRequest, ListPermissionsRequest, PendingChannelsRequest, StopRequest,
 };
 
 /// lncli's commands, as far as fulmend has the calls.
@@ -105,6 +105,8 @@ pub enum Online {
     ListChannels(channels::ListChannels),
     /// The closed channels
     ClosedChannels(channels::ClosedChannels),
+    /// The names that channels go by beside their place in the chain
+    ListAliases,
     /// Close a channel
     CloseChannel(closing::CloseChannel),
     /// Close every channel
@@ -211,6 +213,7 @@ impl Online {
             }
             Self::ListChannels(c) => answer!(node.lightning.list_channels(c.request()?)),
             Self::ClosedChannels(c) => answer!(node.lightning.closed_channels(c.request())),
+            Self::ListAliases => answer!(node.lightning.list_aliases(ListAliasesRequest {})),
             Self::CloseChannel(c) => c.run(node).await,
             Self::CloseAllChannels(c) => c.run(node).await,
             Self::AddInvoice(c) => answer!(node.lightning.add_invoice(c.request()?)),

@@ -52,7 +52,7 @@ fn asked(line: &str) -> Result<Value, String> {
         Online::PayInvoice(c) => c.flags.request(40_000).map(|r| set(&r)),
         Online::TrackPayment(c) => c.request().map(|r| set(&r)),
         Online::ListPayments(c) => Ok(set(&c.request())),
-        Online::GetRecoveryInfo | Online::Version => Ok(json!({})),
+        Online::GetRecoveryInfo | Online::Version | Online::ListAliases => Ok(json!({})),
         Online::ListMacaroonIds | Online::ListPermissions => Ok(json!({})),
         Online::BakeMacaroon(c) => c.request().map(|r| set(&r)),
         Online::DeleteMacaroonId(c) => Ok(set(&c.request())),

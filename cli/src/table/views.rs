@@ -208,6 +208,13 @@ const LISTS: &[(&str, &[List])] = &[
             ],
         }],
     ),
+    (
+        "lnrpc.ListAliasesResponse",
+        &[List {
+            name: "alias_maps",
+            columns: &[text("SCID", "base_scid"), text("ALIASES", "aliases")],
+        }],
+    ),
 ];
 
 /// The lists that become tables in the message, or answer in another shape, called `message`;
