@@ -43,5 +43,5 @@ fn every_file_is_reached() {
 
 #[test]
 fn pages_lead_somewhere() {
-    assert_none([pages::dead_links(), pages::unknown_commands()].concat());
+    assert_none([pages::dead_links(), pages::unknown_commands(), pages::missing_files()].concat());
 }

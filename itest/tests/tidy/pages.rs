@@ -49,6 +49,34 @@ pub fn unknown_commands() -> Vec<String> {
     wrong
 }
 
+/// Files and folders of ours that the pages name and that are not there.
+pub fn missing_files() -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (page, text) in files("md") {
+        for path in paths(&text).filter(|path| !places::workspace().join(path).exists()) {
+            wrong.push(format!("{}: there is no {path}", page.display()));
+        }
+    }
+    wrong
+}
+
+/// Words that start with one of our packages' folders and go on to its code or to a file.
+fn paths(text: &str) -> impl Iterator<Item = &str> {
+    const FOLDERS: [&str; 7] =
+        ["channel/", "node/", "cli/", "proto/", "watchtower/", "itest/", "docs/"];
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c)));
+    let ours = words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)));
+    let ours = ours.map(|word| word.trim_end_matches(['.', '/', '-']));
+    ours.filter(|path| path.contains("/src") || path.contains("/tests") || path.contains('.'))
+}
+
+#[test]
+fn paths_are_seen() {
+    let found: Vec<&str> =
+        paths("`node/src/a.rs`, cli/tests/. /x/node/src |itest/z.md| node/wallet").collect();
+    assert_eq!(found, ["node/src/a.rs", "cli/tests", "itest/z.md"]);
+}
+
 /// The targets of `[text](target)`.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
