@@ -1,8 +1,10 @@
 //! A bitcoind on regtest, of one's own, for a test.
 
 mod fetch;
+mod typed;
 
 pub use fetch::Program;
+pub use typed::WORDS;
 
 use std::path::Path;
 use std::process::Stdio;
