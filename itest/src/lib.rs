@@ -2,6 +2,7 @@
 
 pub mod bitcoind;
 pub mod build;
+pub mod chainbox;
 pub mod failure;
 pub mod fixture;
 pub mod ldk;

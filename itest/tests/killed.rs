@@ -62,7 +62,10 @@ async fn whoever_dies_the_other_comes_back_to_it() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_go_on_while_bitcoind_is_down_and_blocks_are_caught_up() -> Result<()> {
-    let cluster = Cluster::start()?;
+    bitcoind_is_down(Cluster::start()?).await
+}
+
+pub async fn bitcoind_is_down(cluster: Cluster) -> Result<()> {
     let (alice, bob, channel) = cluster.pair(Sat::new(1_000_000)).await?;
     cluster.bitcoind().kill()?;
     alice.pays(&bob, Msat::new(7_000_000)).await?;

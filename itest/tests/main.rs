@@ -8,6 +8,7 @@
 
 mod at_once;
 mod bitcoind;
+mod chain_box;
 mod channel_kinds;
 mod command_line;
 mod invoice_news;

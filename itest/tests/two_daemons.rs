@@ -11,7 +11,10 @@ const CAPACITY: Sat = Sat::new(1_000_000);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn they_open_pay_each_other_and_close() -> Result<()> {
-    let cluster = Cluster::start()?;
+    open_pay_close(Cluster::start()?).await
+}
+
+pub async fn open_pay_close(cluster: Cluster) -> Result<()> {
     let (alice, bob, channel) = cluster.pair(CAPACITY).await?;
     assert!(channel.initiator && !channel.private);
     assert_eq!(channel.capacity, 1_000_000);
@@ -47,7 +50,10 @@ async fn they_open_pay_each_other_and_close() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_channel_works_as_well_and_the_other_side_may_close() -> Result<()> {
-    let cluster = Cluster::start()?;
+    private_and_closed_by_the_other(Cluster::start()?).await
+}
+
+pub async fn private_and_closed_by_the_other(cluster: Cluster) -> Result<()> {
     let (alice, bob) = (cluster.daemon("alice").await?, cluster.daemon("bob").await?);
     alice.receives_coins(Sat::new(2_000_000)).await?;
     alice.connects(&bob).await?;
@@ -69,7 +75,10 @@ async fn a_private_channel_works_as_well_and_the_other_side_may_close() -> Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_orderly_restart_of_both_keeps_everything() -> Result<()> {
-    let cluster = Cluster::start()?;
+    orderly_restart(Cluster::start()?).await
+}
+
+pub async fn orderly_restart(cluster: Cluster) -> Result<()> {
     let (alice, bob, _) = cluster.pair(CAPACITY).await?;
     alice.pays(&bob, Msat::new(50_000_000)).await?;
     let (alice_id, payments) = (alice.node_id()?, alice.payments().await?);
@@ -87,7 +96,10 @@ async fn an_orderly_restart_of_both_keeps_everything() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forced_close_publishes_and_waits() -> Result<()> {
-    let cluster = Cluster::start()?;
+    forced_close(Cluster::start()?).await
+}
+
+pub async fn forced_close(cluster: Cluster) -> Result<()> {
     let (alice, bob, channel) = cluster.pair(CAPACITY).await?;
     alice.pays(&bob, Msat::new(400_000_000)).await?;
     let bob_had = coins(&bob).await?;

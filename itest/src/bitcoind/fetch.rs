@@ -29,18 +29,27 @@ impl Program {
     /// # Errors
     /// When there is none and Debian's cannot be had here; says what to do.
     pub fn find() -> Result<Self> {
-        if let Some(exe) = env::var_os("BITCOIND_EXE") {
-            return Ok(Self { exe: exe.into(), before: Vec::new() });
-        }
-        let path = env::var_os("PATH").unwrap_or_default();
-        let in_path = env::split_paths(&path).map(|dir| dir.join("bitcoind"));
-        match in_path.into_iter().find(|exe| exe.is_file()) {
-            Some(exe) => Ok(Self { exe, before: Vec::new() }),
+        match Self::installed() {
+            Some(installed) => Ok(installed),
             None => Self::unpacked(&places::target()).context(
                 "no bitcoind in BITCOIND_EXE or PATH, and Debian's cannot be unpacked; \
                  install Bitcoin Core or set BITCOIND_EXE",
             ),
         }
+    }
+
+    /// What the machine has, in BITCOIND_EXE or PATH.
+    pub fn installed() -> Option<Self> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let in_path = env::split_paths(&path).map(|dir| dir.join("bitcoind"));
+        let named = env::var_os("BITCOIND_EXE").map(PathBuf::from);
+        let exe = named.or_else(|| in_path.into_iter().find(|exe| exe.is_file()))?;
+        Some(Self { exe, before: Vec::new() })
+    }
+
+    /// A program that takes bitcoind's place and its flags, behind `before`: the chain in a box.
+    pub fn standing_in(exe: PathBuf, before: &[&str]) -> Self {
+        Self { exe, before: before.iter().map(OsString::from).collect() }
     }
 
     /// A command that runs it.

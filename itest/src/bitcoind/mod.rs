@@ -47,11 +47,19 @@ impl Bitcoind {
     /// # Errors
     /// When no bitcoind can be found, or it does not start.
     pub fn start() -> Result<Self> {
+        Self::start_as(Program::find()?)
+    }
+
+    /// Starts this program, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_as(program: Program) -> Result<Self> {
         let rpc_port = Port::free()?;
         let auth = Auth::UserPass(RPC_LOGIN.into(), RPC_LOGIN.into());
         let rpc = Client::new(&format!("http://{}", rpc_port.address()), auth)?;
         let bitcoind = Bitcoind {
-            program: Program::find()?,
+            program,
             block_port: Port::free()?,
             tx_port: Port::free()?,
             rpc_port,

@@ -6,7 +6,7 @@ use fulmen_channel::amount::Sat;
 use fulmen_proto::lnrpc::Channel;
 
 use super::daemon::Daemon;
-use crate::bitcoind::Bitcoind;
+use crate::bitcoind::{Bitcoind, Program};
 use crate::failure::Result;
 
 /// A bitcoind; daemons are added by name.
@@ -21,7 +21,15 @@ impl Cluster {
     /// # Errors
     /// When bitcoind does not start.
     pub fn start() -> Result<Self> {
-        let bitcoind = Arc::new(Bitcoind::start()?);
+        Self::start_on(Program::find()?)
+    }
+
+    /// The same on another program in bitcoind's place.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_on(program: Program) -> Result<Self> {
+        let bitcoind = Arc::new(Bitcoind::start_as(program)?);
         bitcoind.mine(101)?;
         Ok(Cluster { bitcoind })
     }
