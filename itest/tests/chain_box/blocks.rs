@@ -9,7 +9,7 @@ use fulmen_itest::chainbox::block::grind;
 use fulmen_itest::failure::Result;
 use serde_json::json;
 
-use super::beside::{changed, output, spend, to_anybody, Beside};
+use super::beside::{changed, output, spend, to_anybody, Beside, Coin};
 
 /// The next block with these transactions, changed before it is mined.
 fn next(both: &Beside, transactions: Vec<Transaction>, change: impl FnOnce(&mut Block)) -> Block {
@@ -25,7 +25,6 @@ fn valid_and_invalid() -> Result<()> {
     assert!(both.chain_box.chain().height() > Height::new(150), "past the first halving");
     let coin = both.coin();
     let good = spend(&[coin], 0);
-    let height = both.chain_box.chain().height().number();
     let median = both.chain_box.chain().median_now();
 
     let more = next(&both, vec![], |block| block.txdata[0].output[0].value += Amount::ONE_SAT);
@@ -68,6 +67,16 @@ fn valid_and_invalid() -> Result<()> {
     });
     both.block_row("another witness", &other, "bad-witness-merkle-match");
 
+    invalid_transactions(&mut both, coin, &good);
+    let fine = next(&both, vec![good], |_| {});
+    both.block_row("a good one", &fine, "");
+    both.block_row("again", &fine, "duplicate");
+    both.agree(20)
+}
+
+/// Blocks that are fine but for a transaction; `good` spends `coin`.
+fn invalid_transactions(both: &mut Beside, coin: Coin, good: &Transaction) {
+    let height = both.chain_box.chain().height().number();
     let locked =
         changed(coin, 0, |tx| tx.lock_time = absolute::LockTime::from_consensus(height + 1));
     let tip = both.block(both.chain_box.chain().tip());
@@ -75,7 +84,7 @@ fn valid_and_invalid() -> Result<()> {
     let false_script = changed(coin, 0, |tx| tx.input[0].witness = Witness::from_slice(&[[0x52]]));
     let mint = changed(coin, 0, |tx| tx.output[0].value += Amount::ONE_SAT);
     let nobodys = spend(&[output(&spend(&[coin], 7), 0)], 0);
-    let waits = changed(output(&good, 0), 0, |tx| tx.input[0].sequence = Sequence::from_height(1));
+    let waits = changed(output(good, 0), 0, |tx| tx.input[0].sequence = Sequence::from_height(1));
     let again = spend(&[coin], 1);
     for (what, transactions, says) in [
         ("locked", vec![locked], "bad-txns-nonfinal"),
@@ -86,13 +95,9 @@ fn valid_and_invalid() -> Result<()> {
         ("a coin twice", vec![good.clone(), again], "bad-txns-inputs-missingorspent"),
         ("waits for its own block", vec![good.clone(), waits], "bad-txns-nonfinal"),
     ] {
-        let block = next(&both, transactions, |_| {});
+        let block = next(both, transactions, |_| {});
         both.block_row(what, &block, says);
     }
-    let fine = next(&both, vec![good], |_| {});
-    both.block_row("a good one", &fine, "");
-    both.block_row("again", &fine, "duplicate");
-    both.agree(20)
 }
 
 /// Tries nonces and leaves the merkle root alone.
