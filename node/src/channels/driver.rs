@@ -73,7 +73,10 @@ pub struct Driver {
 /// Whether the task goes on.
 enum Flow {
     Goes,
+    /// There is no channel any more.
     Ends,
+    /// The daemon stops, or must. The channel is still one: its peer may not be told otherwise.
+    Stops,
 }
 
 impl Driver {
@@ -147,16 +150,19 @@ impl Driver {
                     Err(error) => {
                         // Nothing more is signed on a disk that does not write (rules 2.7).
                         tracing::error!(channel = self.index, "channel stops: {error}");
+                        flow = Flow::Stops;
                         break;
                     }
                 },
-                message = self.inbox.recv() => match message {
-                    None => break,
-                    Some(message) => match batch(message, &mut self.inbox) {
+                first = self.inbox.recv() => {
+                    match first.and_then(|first| batch(first, &mut self.inbox)) {
                         Some(batch) => batch.into_iter().for_each(|message| self.take(message)),
-                        None => break,
-                    },
-                },
+                        None => {
+                            flow = Flow::Stops;
+                            break;
+                        }
+                    }
+                }
                 () = tokio::time::sleep_until(self.give_up_at),
                     if self.channel.funded().is_none() =>
                 {
@@ -169,7 +175,9 @@ impl Driver {
                 break;
             }
         }
-        self.services.registry.remove(self.index);
+        if !matches!(flow, Flow::Stops) {
+            self.services.registry.remove(self.index);
+        }
     }
 
     fn take(&mut self, message: ToChannel) {
@@ -239,7 +247,7 @@ impl Driver {
                         if let Err(error) = self.persist(unit).await {
                             // Not written, so not said either: it comes again after a restart.
                             tracing::error!(channel = self.index, "channel stops: {error}");
-                            return Flow::Ends;
+                            return Flow::Stops;
                         }
                     }
                     Output::Send(message) => self.send(WireMessage::Channel(message)).await,
