@@ -208,7 +208,9 @@ fn row_key(index: u64, row: Row) -> Vec<u8> {
 pub fn next_index(store: &Store) -> Result<u64, StoreError> {
     let stored = store.get(Table::Meta, NEXT_INDEX)?;
     let number = stored.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-    Ok(number.unwrap_or(0))
+    // A seed may have been used before on another disk, now lost. Keys of a channel that lived then
+    // must not come again, so a new database begins with a number that none had then: the time.
+    Ok(number.unwrap_or_else(crate::clock::unix_time))
 }
 
 /// Makes sure that a number is never used twice: its keys would be.
