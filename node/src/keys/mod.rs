@@ -25,6 +25,9 @@ pub enum KeyError {
     /// The words are not a seed.
     #[error("these words are not a seed of fulmen: {0}")]
     Words(String),
+    /// The master key is none, or one of another network.
+    #[error("this is not a master key for the wallet: {0}")]
+    MasterKey(String),
     /// The seed was not encrypted under this password. The text is lnd's.
     #[error("invalid passphrase for master public key")]
     WrongPassword,

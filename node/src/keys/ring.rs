@@ -46,7 +46,7 @@ pub struct KeyRing {
 impl KeyRing {
     /// The keys of `seed` on `network`.
     pub fn new(seed: &Seed, network: Network) -> Result<KeyRing, KeyError> {
-        Self::from_master(Xpriv::new_master(network, &seed.bip32_seed()).map_err(failed)?, network)
+        Self::from_master(seed.master(network)?, network)
     }
 
     /// The keys under a BIP 32 master key.

@@ -1,16 +1,28 @@
-//! The seed: 24 words of BIP 39.
+//! The seed: 24 words of BIP 39, or a BIP 32 master key that was made elsewhere.
 
 use super::KeyError;
 use bip39::{Language, Mnemonic};
+use bitcoin::bip32::Xpriv;
+use bitcoin::hashes::{sha256, Hash};
+use bitcoin::Network;
 use rand::rngs::OsRng;
 use rand::RngCore;
 use std::fmt;
+use std::str::FromStr;
 
-/// 256 bits and the day they were drawn, from which all keys come.
+/// That from which all keys come, and the day it was drawn.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Seed {
-    pub(super) entropy: [u8; 32],
+    pub(super) root: Root,
     pub(super) birthday: u64,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Root {
+    /// 256 bits.
+    Entropy([u8; 32]),
+    /// BIP 32's serialization.
+    Master([u8; 78]),
 }
 
 impl Seed {
@@ -18,7 +30,12 @@ impl Seed {
     pub fn generate(now: u64) -> Seed {
         let mut entropy = [0; 32];
         OsRng.fill_bytes(&mut entropy);
-        Seed { entropy, birthday: now }
+        Seed::from_entropy(entropy, now)
+    }
+
+    /// The seed of somebody else's 256 bits.
+    pub fn from_entropy(entropy: [u8; 32], birthday: u64) -> Seed {
+        Seed { root: Root::Entropy(entropy), birthday }
     }
 
     /// The seed of 24 words, first used after `birthday` (seconds since 1970, 0 if not known).
@@ -31,12 +48,33 @@ impl Seed {
             .map_err(|error| KeyError::Words(explain(&error, &words)))?;
         let entropy = mnemonic.to_entropy().try_into();
         let entropy = entropy.map_err(|_| KeyError::Words("not 256 bits".into()))?;
-        Ok(Seed { entropy, birthday })
+        Ok(Seed::from_entropy(entropy, birthday))
     }
 
-    /// Its 24 words.
+    /// A BIP 32 master key as xprv or tprv, first used after `birthday`.
+    pub fn from_master_key(text: &str, birthday: u64) -> Result<Seed, KeyError> {
+        let key = Xpriv::from_str(text.trim()).map_err(|e| KeyError::MasterKey(e.to_string()))?;
+        if key.depth != 0 {
+            return Err(KeyError::MasterKey(format!("it is {} steps below the root", key.depth)));
+        }
+        Ok(Seed { root: Root::Master(key.encode()), birthday })
+    }
+
+    /// Its 24 words; none of a master key.
     pub fn words(&self) -> Vec<&'static str> {
-        self.mnemonic().words().collect()
+        match &self.root {
+            Root::Entropy(entropy) => mnemonic(entropy).words().collect(),
+            Root::Master(_) => Vec::new(),
+        }
+    }
+
+    /// The 264 bits that the words stand for: 256 bits of chance and the check sum. Empty for a
+    /// master key.
+    pub fn word_bytes(&self) -> Vec<u8> {
+        let Root::Entropy(entropy) = &self.root else { return Vec::new() };
+        let mut bytes = entropy.to_vec();
+        bytes.extend(sha256::Hash::hash(entropy).as_byte_array().first());
+        bytes
     }
 
     /// When it was drawn, in seconds since 1970: no coin of it is older. 0 if that is not known.
@@ -44,15 +82,30 @@ impl Seed {
         self.birthday
     }
 
-    /// What BIP 32's master key is made of.
-    pub fn bip32_seed(&self) -> [u8; 64] {
-        self.mnemonic().to_seed_normalized("")
+    /// Whether it has the keys of `other`.
+    pub fn is_same(&self, other: &Seed) -> bool {
+        self.root == other.root
     }
 
-    fn mnemonic(&self) -> Mnemonic {
-        #[allow(clippy::expect_used)] // only lengths that BIP 39 does not know are refused
-        Mnemonic::from_entropy_in(Language::English, &self.entropy).expect("32 bytes are 24 words")
+    /// BIP 32's master key.
+    pub fn master(&self, network: Network) -> Result<Xpriv, KeyError> {
+        let made = match &self.root {
+            Root::Entropy(entropy) => {
+                Xpriv::new_master(network, &mnemonic(entropy).to_seed_normalized(""))
+            }
+            Root::Master(key) => Xpriv::decode(key),
+        };
+        let key = made.map_err(|error| KeyError::MasterKey(error.to_string()))?;
+        if key.network != network.into() {
+            return Err(KeyError::MasterKey(format!("it is not one of {network}")));
+        }
+        Ok(key)
     }
+}
+
+fn mnemonic(entropy: &[u8; 32]) -> Mnemonic {
+    #[allow(clippy::expect_used)] // only lengths that BIP 39 does not know are refused
+    Mnemonic::from_entropy_in(Language::English, entropy).expect("32 bytes are 24 words")
 }
 
 impl fmt::Debug for Seed {

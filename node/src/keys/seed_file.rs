@@ -1,5 +1,6 @@
 //! The seed on disk, encrypted: argon2id stretches the password, XChaCha20-Poly1305 seals.
 
+use super::seed::Root;
 use super::{KeyError, Seed, NO_SEED_BACKUP_PASSWORD};
 use crate::files;
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -10,7 +11,10 @@ use rand::{rngs::OsRng, RngCore};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-const VERSION: u32 = 1;
+/// What is sealed is a [`Secret`].
+const WORDS: u32 = 1;
+/// What is sealed is a [`MasterSecret`].
+const MASTER_KEY: u32 = 2;
 /// Above this a file does not get to say how much memory we use, in KiB.
 const MOST_MEMORY: u32 = 1 << 20;
 
@@ -50,6 +54,30 @@ struct Secret {
     birthday: u64,
 }
 
+/// The same of a wallet made of a BIP 32 master key.
+#[derive(Serialize, Deserialize)]
+struct MasterSecret {
+    key: Vec<u8>,
+    birthday: u64,
+}
+
+fn pack(seed: &Seed) -> Result<Vec<u8>, postcard::Error> {
+    let birthday = seed.birthday;
+    match &seed.root {
+        Root::Entropy(entropy) => postcard::to_stdvec(&Secret { entropy: *entropy, birthday }),
+        Root::Master(key) => postcard::to_stdvec(&MasterSecret { key: key.to_vec(), birthday }),
+    }
+}
+
+fn unpack(version: u32, bytes: &[u8]) -> Option<Seed> {
+    if version == WORDS {
+        let Secret { entropy, birthday } = postcard::from_bytes(bytes).ok()?;
+        return Some(Seed { root: Root::Entropy(entropy), birthday });
+    }
+    let MasterSecret { key, birthday } = postcard::from_bytes(bytes).ok()?;
+    Some(Seed { root: Root::Master(key.try_into().ok()?), birthday })
+}
+
 /// Whether `password` is long enough to protect anything.
 pub fn check_new_password(password: &[u8]) -> Result<(), KeyError> {
     if password.len() < 8 {
@@ -75,8 +103,8 @@ pub fn open(path: &Path, password: &[u8]) -> Result<Seed, KeyError> {
     if file.check != file.sum() {
         return Err(damaged("its check sum is wrong"));
     }
-    if file.version != VERSION {
-        let why = format!("it has version {}, this build knows {VERSION}", file.version);
+    if ![WORDS, MASTER_KEY].contains(&file.version) {
+        let why = format!("it has version {}, this build knows {MASTER_KEY}", file.version);
         return Err(unusable(path, why));
     }
     let bytes =
@@ -89,14 +117,15 @@ pub fn open(path: &Path, password: &[u8]) -> Result<Seed, KeyError> {
     let opened = XChaCha20Poly1305::new(&key.into())
         .decrypt(XNonce::from_slice(&nonce), payload)
         .map_err(|_| KeyError::WrongPassword)?;
-    let secret: Secret = postcard::from_bytes(&opened).map_err(|_| damaged("no seed in it"))?;
-    Ok(Seed { entropy: secret.entropy, birthday: secret.birthday })
+    unpack(file.version, &opened).ok_or_else(|| damaged("no seed in it"))
 }
 
 /// Encrypts the seed under `new`. After a crash one of the two passwords opens it.
-pub fn change_password(path: &Path, old: &[u8], new: &[u8], cost: Cost) -> Result<(), KeyError> {
+pub fn change_password(path: &Path, old: &[u8], new: &[u8], cost: Cost) -> Result<Seed, KeyError> {
     check_new_password(new)?;
-    replace(path, &open(path, old)?, new, cost)
+    let seed = open(path, old)?;
+    replace(path, &seed, new, cost)?;
+    Ok(seed)
 }
 
 /// For `--noseedbackup`: the seed of `path`, made now if there is none, under a password that is
@@ -113,7 +142,10 @@ fn replace(path: &Path, seed: &Seed, password: &[u8], cost: Cost) -> Result<(), 
     OsRng.fill_bytes(&mut salt);
     OsRng.fill_bytes(&mut nonce);
     let mut file = Sealed {
-        version: VERSION,
+        version: match seed.root {
+            Root::Entropy(_) => WORDS,
+            Root::Master(_) => MASTER_KEY,
+        },
         cost,
         salt: hex::encode(salt),
         nonce: hex::encode(nonce),
@@ -121,8 +153,7 @@ fn replace(path: &Path, seed: &Seed, password: &[u8], cost: Cost) -> Result<(), 
         check: String::new(),
     };
     let key = stretch(password, &salt, cost).map_err(|why| unusable(path, why))?;
-    let secret = Secret { entropy: seed.entropy, birthday: seed.birthday };
-    let secret = postcard::to_stdvec(&secret).map_err(|error| unusable(path, error))?;
+    let secret = pack(seed).map_err(|error| unusable(path, error))?;
     let header = file.header();
     let sealed = XChaCha20Poly1305::new(&key.into())
         .encrypt(XNonce::from_slice(&nonce), Payload { msg: &secret, aad: header.as_bytes() })
