@@ -18,6 +18,8 @@ mod ldk_peer;
 mod macaroons;
 mod python_client;
 mod refusals;
+mod restore;
 mod tidy;
 mod two_daemons;
 mod upgrade;
+mod wallet_life;

@@ -1,5 +1,6 @@
 //! The daemon around the contract: disk, sockets, chain, policy.
 
+pub mod assemble;
 pub mod auth;
 pub mod chain;
 pub mod channels;
@@ -15,10 +16,12 @@ pub mod node;
 pub mod onion;
 pub mod payments;
 pub mod peer;
+pub mod recovery;
 pub mod rpc;
 pub mod run;
 pub mod sends;
 pub mod store;
 pub mod switch;
 pub mod switchboard;
+pub mod unlock;
 pub mod wallet;

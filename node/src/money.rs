@@ -1,13 +1,13 @@
 //! The wallet as the rest of the daemon uses it: shared, and written in the order of its changes.
 
-use crate::chain::ChainEvent;
+use crate::chain::{BlockRef, ChainEvent};
 use crate::channels::services::Funds;
 use crate::keys::Purpose;
 use crate::store::{Store, Table, Unit};
-use crate::wallet::{Balance, Coin, FundRequest, Wallet, WalletError, WalletTx};
+use crate::wallet::{Balance, Coin, FundRequest, Recovery, Wallet, WalletError, WalletTx};
 use bitcoin::hashes::Hash;
-use bitcoin::{Address, ScriptBuf, Transaction, TxOut, Txid};
-use fulmen_channel::amount::{FeeratePerKw, Sat};
+use bitcoin::{Address, Block, ScriptBuf, Transaction, TxOut, Txid};
+use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
@@ -126,6 +126,26 @@ impl Money {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The search in old blocks that goes on, or was finished since the start.
+    pub fn recovery(&self) -> Option<Recovery> {
+        self.wallet().recovery()
+    }
+
+    /// See [`Wallet::begin_recovery`].
+    pub fn begin_recovery(&self, first: Height, best: BlockRef, unit: &mut Unit) {
+        self.wallet().begin_recovery(first, best, unit);
+    }
+
+    /// See [`Wallet::recover`].
+    pub fn recover(&self, blocks: &[(BlockRef, Block)], unit: &mut Unit) {
+        self.wallet().recover(blocks, unit);
+    }
+
+    /// See [`Wallet::recent_blocks`].
+    pub fn recent_blocks(&self) -> Vec<BlockRef> {
+        self.wallet().recent_blocks()
     }
 
     /// Frees what is held for transactions that nobody knows: the daemon was stopped between

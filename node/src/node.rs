@@ -1,5 +1,6 @@
 //! The running node, as the API sees it.
 
+use crate::auth::Bakery;
 use crate::channels::services::Services;
 use crate::config::Config;
 use crate::money::Money;
@@ -20,8 +21,10 @@ pub struct Node {
     pub money: Arc<Money>,
     /// Invoices and payments.
     pub switchboard: Arc<Switchboard>,
+    /// Macaroons.
+    pub bakery: Arc<Bakery>,
     /// Time of the best block's header.
-    pub header_time: watch::Receiver<u32>,
+    pub header_time: watch::Sender<u32>,
     /// Set to true once: the daemon stops.
     pub stop: watch::Sender<bool>,
 }

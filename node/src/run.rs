@@ -1,32 +1,33 @@
 //! The daemon from start to stop: what is started in which order, and stopped in the reverse.
 //!
 //! ```text
-//!   directory, log ─▶ store ─▶ seed ─▶ bitcoind ─▶ wallet ─▶ peers ─▶ channels ─▶ chain ─▶ rpc
+//!   directory, log ─▶ store ─▶ gRPC          State and WalletUnlocker answer
+//!     ─▶ wallet made or opened ─▶ macaroons  UNLOCKED
+//!     ─▶ node: wallet, channels read back    RPC_ACTIVE: what needs neither chain nor peers
+//!     ─▶ bitcoind ─▶ recovery ─▶ blocks
+//!     ─▶ all blocks read ─▶ peers            SERVER_ACTIVE
 //! ```
 //!
-//! Nothing is said to a peer before every channel was read back; no block is processed before
-//! every channel watches what it must.
+//! Nothing is said to a peer before every channel was read back and the chain caught up with; no
+//! block is processed before every channel watches what it must.
 
-use crate::chain::{Chain, ChainConfig, ChainEvent, RpcAuth};
-use crate::channels::announce::Forwarding;
-use crate::channels::opening::{restore_all, Numbers};
-use crate::channels::policy::Limits;
+use crate::assemble;
+use crate::auth::{put_root_key, remove_files, Bakery, BakeryError};
+use crate::chain::{Chain, ChainEvent};
 use crate::channels::pumps;
-use crate::channels::registry::Registry;
 use crate::channels::services::Services;
-use crate::config::{BitcoindAuth, Config};
+use crate::config::Config;
 use crate::keys::{seed_file, KeyRing};
-use crate::money::Money;
 use crate::node::Node;
-use crate::peer::{features::features, Peers, PeersConfig};
+use crate::recovery;
+use crate::rpc::{self, Front};
 use crate::sends::load_broadcasts;
 use crate::store::{Store, Unit};
-use crate::switchboard::{BoardHub, Switchboard};
-use crate::wallet::Wallet;
-use bitcoin::constants::ChainHash;
-use bitcoin::Transaction;
-use fulmen_channel::keys::Inline;
+use crate::switchboard::Switchboard;
+use crate::unlock::{Files, Opened, Unlocker};
+use fulmen_proto::lnrpc::WalletState;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -40,6 +41,10 @@ fn say(what: &str) -> impl Fn(&dyn std::fmt::Display) -> Failure + '_ {
     move |error| format!("{what}: {error}")
 }
 
+fn text(error: impl std::fmt::Display) -> Failure {
+    error.to_string()
+}
+
 /// Runs until `stop` is set, or until something makes going on unsafe.
 ///
 /// # Errors
@@ -47,131 +52,171 @@ fn say(what: &str) -> impl Fn(&dyn std::fmt::Display) -> Failure + '_ {
 pub async fn run(config: Config, stop: watch::Sender<bool>) -> Result<(), Failure> {
     let directory = config.network_dir();
     crate::files::make_private_directory(&directory).map_err(|e| say("data directory")(&e))?;
-    let store = Store::open(&config.database_path()).map_err(|e| e.to_string())?;
-    let keys = open_keys(&config).await?;
+    let store = Store::open(&config.database_path()).map_err(text)?;
+    let front = Arc::new(Front::default());
+    let (unlocker, opened) = Unlocker::new(config.seed_path(), store.clone());
+    front.reached(first_state(&config, &unlocker));
+    let served = rpc::serve(&config, &front, unlocker.clone()).await?;
+    let ended = live(config, &store, &front, &unlocker, opened, stop).await;
+    served.stop().await;
+    // A panic there has nothing left to spoil.
+    let _ = tokio::task::spawn_blocking(move || store.close()).await;
+    ended
+}
+
+/// What the wallet waits for, known before anybody can ask.
+fn first_state(config: &Config, unlocker: &Unlocker) -> WalletState {
+    let opens_by_itself = config.no_seed_backup || config.unlock_password_file.is_some();
+    match unlocker.exists() {
+        true if opens_by_itself => WalletState::WaitingToStart,
+        true => WalletState::Locked,
+        false if config.no_seed_backup => WalletState::WaitingToStart,
+        false => WalletState::NonExisting,
+    }
+}
+
+/// From the wallet's opening to the end.
+async fn live(
+    config: Config,
+    store: &Store,
+    front: &Front,
+    unlocker: &Unlocker,
+    opened: mpsc::Receiver<Opened>,
+    stop: watch::Sender<bool>,
+) -> Result<(), Failure> {
     let mut stopped = stop.subscribe();
-    let chain = tokio::select! {
-        chain = Chain::connect(chain_config(&config)) => chain.map_err(|e| e.to_string())?,
-        // bitcoind may take long to answer; nothing that needs an order is started yet.
+    let opened = tokio::select! {
+        opened = open_wallet(&config, unlocker, opened) => opened?,
+        refused = refused_by_bitcoind(&config) => return Err(refused),
         _ = stopped.wait_for(|stop| *stop) => return Ok(()),
     };
-    let wallet = Wallet::load(&keys, config.network, &store).map_err(|e| e.to_string())?;
-    let recent = wallet.recent_blocks();
-    let registry = Registry::default();
-    let of_channels = registry.clone();
-    let count = move || u32::try_from(of_channels.all().len()).unwrap_or(u32::MAX);
-    let money = Money::new(wallet, store.clone(), count).with_random_coins(config.random_coins);
-    let money = Arc::new(money);
-    let switchboard = Switchboard::new(&store, &keys, &registry, &chain, config.network);
-    let switchboard = switchboard.map_err(|e| e.to_string())?;
+    let keys = KeyRing::new(&opened.seed, config.network).map_err(text)?;
+    let birthday = opened.seed.birthday();
+    let bakery = macaroons(store, &keys, &config.network_dir(), &opened).await?;
+    front.unlocked(bakery.clone());
+    if let Some(answer) = opened.answer {
+        // Whoever asked may have gone away.
+        let _ = answer.send(bakery.bake(crate::auth::admin()));
+    }
     let (peer_events, peer_news) = mpsc::channel(EVENTS);
-    let peers = Peers::start(peers_config(&config, &keys), peer_events).await;
-    let peers = peers.map_err(|e| say("listening for peers")(&e))?;
-    let services = Arc::new(Services {
-        store: store.clone(),
-        peers,
-        chain: chain.clone(),
-        keys,
-        numbers: Numbers::default(),
-        max_pending: usize::try_from(config.max_pending_channels).unwrap_or(usize::MAX),
-        curve: Arc::new(Inline),
-        hub: Arc::new(BoardHub(switchboard.clone())),
-        funds: money.clone(),
-        registry,
-        chain_hash: ChainHash::using_genesis_block(config.network),
-        limits: limits(&config),
-        forwarding: forwarding(&config),
-        protocol: config.protocol,
-        zero_conf_peers: config.zero_conf_peers.clone(),
-        max_fee_exposure: config.max_fee_exposure,
+    let node = assemble::node(config, store.clone(), keys, bakery, peer_events, stop);
+    let node = Arc::new(node.await?);
+    tokio::spawn(pumps::peers(node.services.clone(), peer_news));
+    tokio::spawn(expire_invoices(node.switchboard.clone()));
+    front.active(rpc::routes(&node));
+    let mut failed = store.failed();
+    let ended = tokio::select! {
+        _ = stopped.wait_for(|stop| *stop) => {
+            tracing::info!("stopping");
+            Ok(())
+        }
+        why = serve_channels(&node, front, birthday) => why,
+        _ = failed.wait_for(Option::is_some) => Err("the disk failed: see the log".into()),
+    };
+    if let Err(why) = &ended {
+        tracing::error!("stopping: {why}");
+    }
+    shut_down(&node.services).await;
+    ended
+}
+
+/// Opens the wallet as the settings say, or waits until its owner does.
+async fn open_wallet(
+    config: &Config,
+    unlocker: &Unlocker,
+    mut opened: mpsc::Receiver<Opened>,
+) -> Result<Opened, Failure> {
+    if config.no_seed_backup {
+        let (path, now) = (config.seed_path(), crate::clock::unix_time());
+        let open = move || seed_file::open_without_backup(&path, now);
+        let seed = tokio::task::spawn_blocking(open).await.map_err(text)?;
+        return Ok(Opened::by_itself(seed.map_err(text)?));
+    }
+    if let Some(path) = &config.unlock_password_file {
+        if unlocker.exists() {
+            let seed = unlocker.open(password_in(path)?).await.map_err(text)?;
+            return Ok(Opened::by_itself(seed));
+        }
+        if !config.unlock_allow_create {
+            return Err("--wallet-unlock-password-file is given, but there is no wallet: add \
+                        --wallet-unlock-allow-create and make one with `fulmen-cli create`"
+                .into());
+        }
+    }
+    tracing::info!(
+        "waiting for the wallet: fulmen-cli create makes one, fulmen-cli unlock opens it"
+    );
+    opened.recv().await.ok_or_else(|| "nobody can open the wallet any more".into())
+}
+
+fn password_in(path: &Path) -> Result<Vec<u8>, Failure> {
+    let name = path.display().to_string();
+    let mut password = std::fs::read(path).map_err(|e| say(&name)(&e))?;
+    // Editors end a file with a line break, which nobody means.
+    while matches!(password.last(), Some(b'\n' | b'\r')) {
+        password.pop();
+    }
+    Ok(password)
+}
+
+/// Ends when bitcoind refuses us; never otherwise.
+async fn refused_by_bitcoind(config: &Config) -> Failure {
+    match Chain::new(assemble::chain_config(config), None).connect().await {
+        Err(refused) => refused.to_string(),
+        Ok(_) => std::future::pending().await,
+    }
+}
+
+/// Reads or makes the root keys, then the files.
+async fn macaroons(
+    store: &Store,
+    keys: &KeyRing,
+    directory: &Path,
+    opened: &Opened,
+) -> Result<Arc<Bakery>, Failure> {
+    let (store, key, directory) = (store.clone(), keys.storage_key(), directory.to_owned());
+    let (root_key, files) = (opened.root_key, opened.files);
+    let made = tokio::task::spawn_blocking(move || {
+        if let Some(root_key) = root_key {
+            let mut unit = Unit::new();
+            put_root_key(&key, &root_key, &mut unit)?;
+            store.commit_blocking(unit)?;
+        }
+        let bakery = Bakery::open(&store, &key)?;
+        match files {
+            Files::Write => bakery.write_files(&directory)?,
+            Files::Leave => {}
+            Files::Remove => remove_files(&directory)?,
+        }
+        Ok::<_, BakeryError>(Arc::new(bakery))
     });
-    let sent = load_broadcasts(&store).map_err(|e| e.to_string())?;
-    restore(&services, &money, &sent).await?;
+    made.await.map_err(text)?.map_err(text)
+}
+
+/// Follows the chain, and serves the peers once it was caught up with. Ends when it cannot go on.
+async fn serve_channels(node: &Node, front: &Front, birthday: u64) -> Result<(), Failure> {
+    let Node { services, money, .. } = node;
+    let chain = &services.chain;
+    let best = chain.connect().await.map_err(text)?;
+    let made = (node.config.network, birthday);
+    recovery::run(chain, money, &services.store, made, best).await?;
     let (chain_events, chain_news) = mpsc::channel(EVENTS);
-    chain.follow(recent, sent, chain_events).map_err(|e| e.to_string())?;
-    let (header, header_time) = watch::channel(0);
-    tokio::spawn(pumps::peers(services.clone(), peer_news));
+    let sent = load_broadcasts(&services.store).map_err(text)?;
+    chain.follow(money.recent_blocks(), sent, chain_events).map_err(text)?;
     let priced = services.clone();
     tokio::spawn(async move { pumps::feerates(&priced).await });
-    let pump = tokio::spawn(follow_chain(services.clone(), money.clone(), chain_news, header));
-    reconnect(&services)?;
-    let node = Node { config, services, money, switchboard, header_time, stop };
-    let node = Arc::new(node);
-    node.switchboard.resume().await.map_err(|e| e.to_string())?;
-    tokio::spawn(expire_invoices(node.switchboard.clone()));
-    let served = crate::rpc::serve(node.clone(), &directory).await?;
-    wait_for_stop(&node, &store, pump).await;
-    served.stop().await;
-    shut_down(&node.services).await;
-    Ok(())
-}
-
-async fn open_keys(config: &Config) -> Result<KeyRing, Failure> {
-    if !config.no_seed_backup {
-        return Err("wallet creation and unlocking are not built into fulmen yet: start with \
-                    --noseedbackup, which makes and opens a wallet by itself"
-            .into());
-    }
-    let path = config.seed_path();
-    let now = crate::clock::unix_time();
-    let opened = tokio::task::spawn_blocking(move || seed_file::open_without_backup(&path, now));
-    let seed = opened.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
-    KeyRing::new(&seed, config.network).map_err(|e| e.to_string())
-}
-
-fn chain_config(config: &Config) -> ChainConfig {
-    let auth = match &config.bitcoind.auth {
-        BitcoindAuth::UserPass(user, password) => {
-            RpcAuth::UserPass { user: user.clone(), password: password.clone() }
-        }
-        BitcoindAuth::Cookie(path) => RpcAuth::Cookie(path.clone()),
+    node.switchboard.resume().await.map_err(text)?;
+    let active = async {
+        chain.wait_synced().await;
+        services.peers.listen().await.map_err(|e| say("listening for peers")(&e))?;
+        reconnect(services)?;
+        front.reached(WalletState::ServerActive);
+        std::future::pending().await
     };
-    let mut chain = ChainConfig::new(config.network, &config.bitcoind.host, auth);
-    let bitcoind = &config.bitcoind;
-    chain.zmq_block = bitcoind.zmq_raw_block.clone().or(bitcoind.zmq_hash_block.clone());
-    chain.zmq_tx = bitcoind.zmq_raw_tx.clone();
-    chain
-}
-
-fn peers_config(config: &Config, keys: &KeyRing) -> PeersConfig {
-    PeersConfig {
-        node_secret: keys.node_secret(),
-        listen: config.listen.clone(),
-        features: features(&config.protocol),
-        chain: ChainHash::using_genesis_block(config.network),
-        limits: Default::default(),
+    tokio::select! {
+        why = follow_chain(node, chain_news) => Err(why),
+        why = active => why,
     }
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        confirmations: config.default_chan_confs.map(u32::from),
-        min_channel: config.min_chan_size,
-        max_channel: config.max_chan_size.min(Limits::default().max_channel),
-    }
-}
-
-fn forwarding(config: &Config) -> Forwarding {
-    Forwarding {
-        base_fee: config.policy.base_fee,
-        fee_ppm: config.policy.fee_rate_ppm,
-        cltv_delta: config.policy.time_lock_delta,
-        htlc_minimum: config.policy.min_htlc,
-    }
-}
-
-/// Reads every channel back, and frees what the wallet held for channels that never came to be.
-async fn restore(
-    services: &Arc<Services>,
-    money: &Money,
-    sent: &[Transaction],
-) -> Result<(), Failure> {
-    let records = restore_all(services).map_err(|e| e.to_string())?;
-    let mut known: Vec<_> = records.iter().map(|record| record.outpoint.txid).collect();
-    known.extend(sent.iter().map(Transaction::compute_txid));
-    let mut unit = Unit::new();
-    money.release_unknown(&known, &mut unit);
-    services.store.commit(unit).await.map_err(|e| e.to_string())
 }
 
 /// Connects to every peer that we have a channel with and know an address of.
@@ -184,12 +229,8 @@ fn reconnect(services: &Services) -> Result<(), Failure> {
 }
 
 /// Feeds the wallet, then the channels, with what happens on chain. Ends when it cannot go on.
-async fn follow_chain(
-    services: Arc<Services>,
-    money: Arc<Money>,
-    mut events: mpsc::Receiver<ChainEvent>,
-    header: watch::Sender<u32>,
-) -> Failure {
+async fn follow_chain(node: &Node, mut events: mpsc::Receiver<ChainEvent>) -> Failure {
+    let Node { services, money, header_time, .. } = node;
     while let Some(event) = events.recv().await {
         let mut unit = Unit::new();
         if let Err(error) = money.chain_event(&event, &mut unit) {
@@ -204,12 +245,14 @@ async fn follow_chain(
             ChainEvent::Stopped { why } => return why.clone(),
             ChainEvent::Down { why } => tracing::warn!("bitcoind does not answer: {why}"),
             ChainEvent::Up => tracing::info!("bitcoind answers again"),
-            ChainEvent::Connected { block, .. } => drop(header.send(block.header.time)),
+            ChainEvent::Connected { block, .. } => {
+                header_time.send_replace(block.header.time);
+            }
             _ => {}
         }
         money.tell_news();
         let is_block = matches!(event, ChainEvent::Connected { .. });
-        pumps::chain(&services, event).await;
+        pumps::chain(services, event).await;
         if is_block && events.is_empty() {
             let (services, money) = (services.clone(), money.clone());
             tokio::spawn(async move {
@@ -229,22 +272,9 @@ async fn expire_invoices(switchboard: Arc<Switchboard>) {
     }
 }
 
-async fn wait_for_stop(node: &Node, store: &Store, pump: tokio::task::JoinHandle<Failure>) {
-    let mut stop = node.stop.subscribe();
-    let mut failed = store.failed();
-    tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => tracing::info!("stopping"),
-        why = pump => tracing::error!("stopping: {}", why.unwrap_or_else(|e| e.to_string())),
-        _ = failed.wait_for(Option::is_some) => tracing::error!("stopping: the disk failed"),
-    }
-}
-
 /// Channels first, so that what they decided is still written and said.
 async fn shut_down(services: &Arc<Services>) {
     services.registry.stop().await;
     services.peers.stop().await;
     services.chain.stop().await;
-    let store = services.store.clone();
-    // A panic there has nothing left to spoil.
-    let _ = tokio::task::spawn_blocking(move || store.close()).await;
 }

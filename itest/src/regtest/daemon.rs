@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
-use fulmen_proto::lnrpc::{GetInfoRequest, GetInfoResponse, StopRequest};
+use fulmen_proto::lnrpc::{
+    GetInfoRequest, GetInfoResponse, GetStateRequest, StopRequest, WalletState,
+};
 use tempfile::TempDir;
 
-use super::wire::{connect, Lightning, Macaroon, Router, Wire};
+use super::wire::{connect, Lightning, Macaroon, Router, State, Unlocker, Wire};
 use crate::bitcoind::{Bitcoind, RPC_LOGIN};
 use crate::build;
 use crate::failure::{Context, Failure, Result};
@@ -27,6 +29,7 @@ pub struct Daemon {
     listen: Port,
     rpc: Port,
     flags: Vec<String>,
+    no_seed_backup: bool,
     running: Mutex<Option<Running>>,
     node_id: Mutex<Option<PublicKey>>,
     // Last, so that the folder goes after the process.
@@ -61,10 +64,19 @@ impl Daemon {
             listen: Port::free()?,
             rpc: Port::free()?,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            no_seed_backup: true,
             running: Mutex::default(),
             node_id: Mutex::default(),
             dir: places::temporary(name)?,
         })
+    }
+
+    /// One that does not run yet, whose wallet is to be made and opened by hand.
+    ///
+    /// # Errors
+    /// When it has no folder or no ports.
+    pub fn without_wallet(bitcoind: &Arc<Bitcoind>, name: &str, flags: &[&str]) -> Result<Self> {
+        Ok(Daemon { no_seed_backup: false, ..Self::new(bitcoind, name, flags)? })
     }
 
     /// What it is called, also by its peers.
@@ -116,6 +128,14 @@ impl Daemon {
     /// When it does not start or answer.
     pub async fn starts(&self) -> Result<()> {
         self.spawn()?;
+        self.catches_up().await
+    }
+
+    /// Waits until it serves everything and has caught up with the chain.
+    ///
+    /// # Errors
+    /// When that does not come.
+    pub async fn catches_up(&self) -> Result<()> {
         let info = self.until("it has caught up", async || Ok(self.caught_up().await)).await?;
         *lock(&self.node_id) = Some(info.identity_pubkey.parse()?);
         Ok(())
@@ -133,7 +153,8 @@ impl Daemon {
             .arg(format!("--alias={}", self.name))
             .arg(format!("--listen={}", self.listen.address()))
             .arg(format!("--rpclisten={}", self.rpc.address()))
-            .args(["--noseedbackup", "--bitcoin.active", "--bitcoin.regtest"])
+            .args(self.no_seed_backup.then_some("--noseedbackup"))
+            .args(["--bitcoin.active", "--bitcoin.regtest"])
             .arg("--bitcoin.node=bitcoind")
             .arg(format!("--bitcoind.rpchost={}", self.bitcoind.rpc_address()))
             .arg(format!("--bitcoind.rpcuser={RPC_LOGIN}"))
@@ -217,6 +238,31 @@ impl Daemon {
         Ok(Lightning::new(connect(&self.rpc_address(), &self.tls_cert(), macaroon).await?))
     }
 
+    /// The service that makes and opens wallets, as soon as it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn unlocker(&self) -> Result<Unlocker> {
+        Ok(Unlocker::new(self.bare_wire().await?))
+    }
+
+    /// The service that tells how far it is, as soon as it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn state(&self) -> Result<State> {
+        Ok(State::new(self.bare_wire().await?))
+    }
+
+    /// A connection without a macaroon; waits for the daemon to serve.
+    async fn bare_wire(&self) -> Result<Wire> {
+        self.until("it serves", async || {
+            let macaroon = Macaroon::of(None)?;
+            Ok(connect(&self.rpc_address(), &self.tls_cert(), macaroon).await.ok())
+        })
+        .await
+    }
+
     /// Asks `probe` until it gives a value: what a daemon's state becomes is told by no event.
     ///
     /// # Errors
@@ -238,7 +284,9 @@ impl Daemon {
         let mut lightning = self.lightning().await.ok()?;
         let info = lightning.get_info(GetInfoRequest {}).await.ok()?.into_inner();
         let height = self.bitcoind.height().ok()?;
-        (info.synced_to_chain && u64::from(info.block_height) >= height).then_some(info)
+        let state = self.state().await.ok()?.get_state(GetStateRequest {}).await.ok()?;
+        let active = state.into_inner().state() == WalletState::ServerActive;
+        (active && info.synced_to_chain && u64::from(info.block_height) >= height).then_some(info)
     }
 
     /// The connection, made at the first call after each start.

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use fulmen_proto::lnrpc::lightning_client::LightningClient;
+use fulmen_proto::lnrpc::state_client::StateClient;
+use fulmen_proto::lnrpc::wallet_unlocker_client::WalletUnlockerClient;
 use fulmen_proto::routerrpc::router_client::RouterClient;
 use fulmen_proto::tls;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -19,6 +21,11 @@ pub type Wire = InterceptedService<Channel, Macaroon>;
 pub type Lightning = LightningClient<Wire>;
 /// Payments followed to their end.
 pub type Router = RouterClient<Wire>;
+
+/// Makes and opens wallets.
+pub type Unlocker = WalletUnlockerClient<Wire>;
+/// How far the daemon is.
+pub type State = StateClient<Wire>;
 
 /// Puts a macaroon, or none, on each call.
 #[derive(Clone, Debug)]

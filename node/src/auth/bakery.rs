@@ -72,9 +72,8 @@ impl Bakery {
             None => {
                 let mut key = [0; 32];
                 OsRng.fill_bytes(&mut key);
-                let sealed = seal(storage_key, DEFAULT_ID, &key).ok_or(BakeryError::Seal)?;
                 let mut unit = Unit::new();
-                unit.put(Table::RootKey, DEFAULT_ID, sealed);
+                put_root_key(storage_key, &key, &mut unit)?;
                 store.commit_blocking(unit)?;
                 root_keys.insert(DEFAULT_ID.to_vec(), key);
                 key
@@ -156,11 +155,7 @@ impl Bakery {
     /// Writes admin, readonly and invoice macaroons into `directory`, those that are not there
     /// or are not ours (left over from another wallet).
     pub fn write_files(&self, directory: &Path) -> Result<(), BakeryError> {
-        for (name, ops, mode) in [
-            ("admin.macaroon", admin(), 0o640),
-            ("readonly.macaroon", readonly(), 0o644),
-            ("invoice.macaroon", invoice(), 0o644),
-        ] {
+        for (name, ops, mode) in usual() {
             let path = directory.join(name);
             if std::fs::read(&path).is_ok_and(|bytes| self.is_ours(&bytes)) {
                 continue;
@@ -220,6 +215,36 @@ fn bake(key: &RootKey, id: &[u8], ops: Ops) -> Vec<u8> {
     OsRng.fill_bytes(&mut nonce);
     let identifier = Identifier { nonce, storage_id: id.to_vec(), ops };
     Macaroon::new(key, LOCATION, identifier.encode()).encode()
+}
+
+/// Makes `key` the first root key: macaroons of the one before it are void.
+pub fn put_root_key(
+    storage_key: &[u8; 32],
+    key: &RootKey,
+    unit: &mut Unit,
+) -> Result<(), BakeryError> {
+    let sealed = seal(storage_key, DEFAULT_ID, key).ok_or(BakeryError::Seal)?;
+    unit.put(Table::RootKey, DEFAULT_ID, sealed);
+    Ok(())
+}
+
+/// Removes the files that [`Bakery::write_files`] writes.
+pub fn remove_files(directory: &Path) -> Result<(), BakeryError> {
+    for (name, ..) in usual() {
+        let path = directory.join(name);
+        files::remove_if_there(&path)
+            .map_err(|why| BakeryError::File { path: path.display().to_string(), why })?;
+    }
+    Ok(())
+}
+
+/// The macaroons that lie in files: names, what they allow, and access modes.
+fn usual() -> [(&'static str, Ops, u32); 3] {
+    [
+        ("admin.macaroon", admin(), 0o640),
+        ("readonly.macaroon", readonly(), 0o644),
+        ("invoice.macaroon", invoice(), 0o644),
+    ]
 }
 
 fn seal(storage_key: &[u8; 32], id: &[u8], key: &RootKey) -> Option<Vec<u8>> {

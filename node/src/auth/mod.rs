@@ -17,7 +17,7 @@ mod permissions;
 pub mod tls;
 mod verify;
 
-pub use bakery::{Bakery, BakeryError};
+pub use bakery::{put_root_key, remove_files, Bakery, BakeryError};
 pub use identifier::{Identifier, Ops};
 pub use macaroon::{Caveat, Macaroon, RootKey};
 pub use permissions::{admin, invoice, needs, readonly, Needs, ACTIONS, ENTITIES};

@@ -37,7 +37,7 @@ pub fn needs(method: &str) -> Option<Needs> {
 
 fn lightning(method: &str) -> Option<&'static [Op]> {
     Some(match method {
-        "GetInfo" => &[INFO_READ],
+        "GetInfo" | "GetRecoveryInfo" => &[INFO_READ],
         "StopDaemon" | "DebugLevel" => &[INFO_WRITE],
         "NewAddress" => &[ADDRESS_WRITE],
         "WalletBalance"

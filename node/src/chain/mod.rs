@@ -7,8 +7,8 @@
 //!                         └── rpc, on blocking threads, over a connection of its own
 //! ```
 //!
-//! [`Chain::connect`] checks bitcoind; set the watches that are known, then [`Chain::follow`].
-//! bitcoind may go away at any time after that: `Down`, retries, `Up`, catch-up.
+//! [`Chain::connect`] waits for bitcoind and checks it; set the watches that are known, then
+//! [`Chain::follow`]. bitcoind may go away at any time after that: `Down`, retries, `Up`, catch-up.
 
 pub mod broadcast;
 pub mod fees;
@@ -24,6 +24,7 @@ pub use follow::BlockRef;
 pub use rpc::{MempoolVerdict, RpcAuth, RpcError, Unspent};
 pub use spends::{Confirmed, Found, Spent};
 
+use bitcoin::constants::genesis_block;
 use bitcoin::{Block, BlockHash, Network, OutPoint, Transaction, Txid};
 use follow::BlockSource;
 use fulmen_channel::amount::{FeeratePerKw, Height};
@@ -166,36 +167,52 @@ struct Inner {
 }
 
 impl Chain {
-    /// Checks that bitcoind answers, lets us in and is on our network. While it is starting
-    /// (code -28) this waits; anything else is an error at once.
-    pub async fn connect(config: ChainConfig) -> Result<Chain, ChainError> {
+    /// The chain of `config`, of which `tip` was processed last; the first block if none was.
+    /// Nothing is asked of bitcoind yet.
+    pub fn new(config: ChainConfig, tip: Option<BlockRef>) -> Chain {
         let rpc = Rpc::new(&config.rpc_host, config.rpc_auth.clone(), config.rpc_timeout);
-        let info = loop {
-            match rpc.run(Rpc::chain_info).await {
-                Err(RpcError::WarmingUp(why)) => {
-                    tracing::info!("waiting for bitcoind: {why}");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-                answer => break answer?,
-            }
-        };
-        let wanted = chain_name(config.network);
-        if info.chain != wanted {
-            return Err(ChainError::WrongNetwork(wrong_network(wanted, &info.chain)));
-        }
-        let tip = BlockRef { height: Height::new(info.blocks), hash: info.bestblockhash };
-        let best_height = Height::new(info.headers.max(info.blocks));
+        let first = genesis_block(config.network).block_hash();
+        let tip = tip.unwrap_or(BlockRef { height: Height::new(0), hash: first });
+        let status = Status { tip, best_height: tip.height, synced: false, up: false };
         let (commands, waiting) = mpsc::unbounded_channel();
         let inner = Inner {
             config,
             rpc,
             commands,
             waiting_commands: Mutex::new(Some(waiting)),
-            status: watch::Sender::new(Status { tip, best_height, synced: false, up: true }),
+            status: watch::Sender::new(status),
             stop: watch::Sender::new(false),
             task: Mutex::new(None),
         };
-        Ok(Chain { inner: Arc::new(inner) })
+        Chain { inner: Arc::new(inner) }
+    }
+
+    /// Waits until bitcoind answers, and checks that it lets us in and is on our network. It may be
+    /// away or starting for as long as it likes; anything else is an error at once. Its best block.
+    pub async fn connect(&self) -> Result<BlockRef, ChainError> {
+        let mut told = String::new();
+        let info = loop {
+            match self.inner.rpc.run(Rpc::chain_info).await {
+                Err(error) if error.may_pass() => {
+                    let why = error.to_string();
+                    if why != told {
+                        tracing::warn!("waiting for bitcoind: {why}");
+                        told = why;
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
+                answer => break answer?,
+            }
+        };
+        let wanted = chain_name(self.inner.config.network);
+        if info.chain != wanted {
+            return Err(ChainError::WrongNetwork(wrong_network(wanted, &info.chain)));
+        }
+        self.inner.status.send_modify(|status| {
+            status.best_height = Height::new(info.headers.max(info.blocks));
+            status.up = true;
+        });
+        Ok(BlockRef { height: Height::new(info.blocks), hash: info.bestblockhash })
     }
 
     /// Starts the events. `recent` are the last blocks processed, newest last and without gaps
@@ -274,8 +291,7 @@ impl Chain {
         self.command(Command::Abandon(txid));
     }
 
-    /// The last block that was delivered; before that, the last that was processed, or
-    /// bitcoind's best.
+    /// The last block that was delivered; before that, the last that was processed.
     pub fn tip(&self) -> BlockRef {
         self.inner.status.borrow().tip
     }
@@ -330,6 +346,41 @@ impl Chain {
     /// The active chain's block at `height`, if there is one.
     pub async fn block_at(&self, height: Height) -> Result<Option<Block>, RpcError> {
         let ask = move |rpc: &Rpc| rpc.block_hash(height)?.map(|hash| rpc.block(hash)).transpose();
+        self.inner.rpc.run(ask).await
+    }
+
+    /// The active chain's blocks from `first` to `last`, or as far as there are any.
+    pub async fn blocks(
+        &self,
+        first: Height,
+        last: Height,
+    ) -> Result<Vec<(BlockRef, Block)>, RpcError> {
+        let ask = move |rpc: &Rpc| {
+            let (mut blocks, mut height) = (Vec::new(), first);
+            while height <= last {
+                let Some(hash) = rpc.block_hash(height)? else { break };
+                let block = rpc.block(hash).map_err(|error| error.of_block(height))?;
+                blocks.push((BlockRef { height, hash }, block));
+                height = height.plus(1);
+            }
+            Ok(blocks)
+        };
+        self.inner.rpc.run(ask).await
+    }
+    /// The first block of the active chain up to `best` whose median time is `time` (unix seconds)
+    /// or later; the one after `best` if there is none.
+    pub async fn height_at(&self, time: u64, best: Height) -> Result<Height, RpcError> {
+        let ask = move |rpc: &Rpc| {
+            let (mut low, mut high) = (0, best.number().saturating_add(1));
+            while low < high {
+                let middle = low.midpoint(high);
+                match rpc.median_time(Height::new(middle))? < time {
+                    true => low = middle.saturating_add(1),
+                    false => high = middle,
+                }
+            }
+            Ok(Height::new(low))
+        };
         self.inner.rpc.run(ask).await
     }
 

@@ -69,6 +69,9 @@ pub enum RpcError {
         /// bitcoind's words.
         message: String,
     },
+    /// bitcoind no longer has this old block.
+    #[error("bitcoind has pruned block {0}")]
+    Pruned(Height),
     /// An answer that we cannot read.
     #[error("bitcoind's answer to {method} makes no sense: {why}")]
     Garbage {
@@ -82,7 +85,26 @@ pub enum RpcError {
 impl RpcError {
     /// Whether trying again later may help: bitcoind is away or starting.
     pub fn is_down(&self) -> bool {
-        !matches!(self, RpcError::Refused { .. } | RpcError::Garbage { .. })
+        matches!(
+            self,
+            RpcError::Unreachable { .. }
+                | RpcError::Credentials { .. }
+                | RpcError::Cookie { .. }
+                | RpcError::WarmingUp(_)
+        )
+    }
+    /// Whether waiting may help: bitcoind is not there yet, or has not written its cookie.
+    pub fn may_pass(&self) -> bool {
+        self.is_down() && !matches!(self, RpcError::Credentials { .. })
+    }
+    /// The same, naming the block that was asked for if that is what bitcoind does not have.
+    pub fn of_block(self, height: Height) -> RpcError {
+        match self {
+            RpcError::Refused { message, .. } if message.contains("pruned") => {
+                RpcError::Pruned(height)
+            }
+            other => other,
+        }
     }
     /// bitcoind's code, if it answered with one.
     pub fn code(&self) -> Option<i32> {
@@ -194,6 +216,17 @@ impl Rpc {
     pub fn block_hash(&self, height: Height) -> Result<Option<BlockHash>, RpcError> {
         const OUT_OF_RANGE: i32 = -8;
         none_if(OUT_OF_RANGE, self.call("getblockhash", &[json!(height.number())]))
+    }
+
+    /// The median of the times of the block at `height` and the ten before it, in unix seconds: it
+    /// only grows from block to block.
+    pub fn median_time(&self, height: Height) -> Result<u64, RpcError> {
+        #[derive(Deserialize)]
+        struct Header {
+            mediantime: u64,
+        }
+        let hash: BlockHash = self.call("getblockhash", &[json!(height.number())])?;
+        Ok(self.call::<Header>("getblockheader", &[json!(hash), json!(true)])?.mediantime)
     }
 
     /// The block before `hash`, or nothing if bitcoind does not know `hash` or it is the first.

@@ -48,6 +48,13 @@ pub const FLAGS: &[Flag] = &[
     flag("tlsextraip", List, "", "further IP address that the TLS certificate is for"),
     flag("tlsextradomain", List, "", "further name that the TLS certificate is for"),
     flag("noseedbackup", Switch, "", "make and open a wallet without asking; for tests only"),
+    flag("wallet-unlock-password-file", Value, "", "file with the password that opens the wallet"),
+    flag(
+        "wallet-unlock-allow-create",
+        Switch,
+        "",
+        "with that file: while there is no wallet, wait for one to be made",
+    ),
     flag("maxpendingchannels", Value, "1", "channels that a peer may have opening at once"),
     flag("minchansize", Value, "20000", "smallest channel accepted from a peer, in sat"),
     flag("maxchansize", Value, "16777215", "largest channel accepted from a peer, in sat"),
@@ -117,7 +124,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("wtclient.active", "the watchtower client"),
     ("watchtower.active", "the watchtower"),
     ("db.backend", "another database"),
-    ("wallet-unlock-password-file", "unlocking by a file"),
 ];
 
 /// Short forms of a few flags.

@@ -126,6 +126,10 @@ pub struct Config {
     pub tls_extra_domains: Vec<String>,
     /// Make and open a wallet without asking.
     pub no_seed_backup: bool,
+    /// The file that holds the password with which the wallet is opened.
+    pub unlock_password_file: Option<PathBuf>,
+    /// Without a wallet that file is not needed yet.
+    pub unlock_allow_create: bool,
     /// Channels that a peer may have opening at once.
     pub max_pending_channels: u32,
     /// The smallest channel accepted.
@@ -202,6 +206,8 @@ impl Config {
                 .all("tlsextraip", |text| text.parse().map_err(|_| "must be an IP address"))?,
             tls_extra_domains: given.all("tlsextradomain", domain)?,
             no_seed_backup: given.switch("noseedbackup")?,
+            unlock_password_file: unlock_file(&given, home)?,
+            unlock_allow_create: given.switch("wallet-unlock-allow-create")?,
             max_pending_channels: given.number("maxpendingchannels", 1, 1_000)?,
             min_chan_size,
             max_chan_size,
@@ -278,6 +284,21 @@ fn expand(path: &str, home: &Path) -> PathBuf {
         Some(rest) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
         _ => PathBuf::from(path),
     }
+}
+
+fn unlock_file(given: &Given, home: &Path) -> Result<Option<PathBuf>, ConfigError> {
+    let file = given.text("wallet-unlock-password-file");
+    if file.is_some() && given.switch("noseedbackup")? {
+        return Err(ConfigError::new(
+            "--noseedbackup and --wallet-unlock-password-file exclude each other",
+        ));
+    }
+    if file.is_none() && given.switch("wallet-unlock-allow-create")? {
+        return Err(ConfigError::new(
+            "--wallet-unlock-allow-create needs --wallet-unlock-password-file",
+        ));
+    }
+    Ok(file.map(|file| expand(&file, home)))
 }
 
 fn network(given: &Given) -> Result<Network, ConfigError> {

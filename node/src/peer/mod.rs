@@ -20,7 +20,7 @@ pub mod wire;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bitcoin::constants::ChainHash;
@@ -46,7 +46,7 @@ const DIAL_WITHIN: Duration = Duration::from_secs(30);
 /// How long `stop` waits for farewells and for the node to take the last events.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// What [`Peers::start`] needs to know.
+/// What [`Peers::new`] needs to know.
 pub struct PeersConfig {
     /// The node's identity: peers know us by its public key.
     pub node_secret: SecretKey,
@@ -244,6 +244,7 @@ pub struct NotConnected;
 struct Inner {
     node_secret: SecretKey,
     node_id: PublicKey,
+    listen: Vec<SocketAddr>,
     features: InitFeatures,
     chain: ChainHash,
     limits: Limits,
@@ -259,23 +260,18 @@ struct Inner {
 #[derive(Clone)]
 pub struct Peers {
     inner: Arc<Inner>,
-    listening: Arc<[SocketAddr]>,
+    listening: Arc<OnceLock<Vec<SocketAddr>>>,
 }
 
 impl Peers {
-    /// Opens the listening sockets and starts to accept. While `events` is full, nothing more is
-    /// read from the peers concerned.
-    ///
-    /// # Errors
-    /// The system's, if an address cannot be listened on.
-    pub async fn start(config: PeersConfig, events: mpsc::Sender<PeerEvent>) -> io::Result<Peers> {
-        let listeners = listener::bind(&config.listen).await?;
-        let listening = listeners.iter().map(|listener| listener.local_addr());
-        let listening = listening.collect::<io::Result<_>>()?;
+    /// No peers yet; call it within a tokio runtime. While `events` is full, nothing more is read
+    /// from the peers concerned.
+    pub fn new(config: PeersConfig, events: mpsc::Sender<PeerEvent>) -> Peers {
         let node_id = config.node_secret.public_key(&Secp256k1::signing_only());
         let inner = Arc::new(Inner {
             node_secret: config.node_secret,
             node_id,
+            listen: config.listen,
             features: config.features,
             chain: config.chain,
             limits: config.limits,
@@ -285,16 +281,28 @@ impl Peers {
             runtime: Handle::current(),
             tasks: Mutex::new(Some(JoinSet::new())),
         });
-        let slots = listener::handshake_slots();
-        for listener in listeners {
-            inner.spawn(listener::accept(inner.clone(), listener, slots.clone()));
-        }
-        Ok(Peers { inner, listening })
+        Peers { inner, listening: Arc::default() }
     }
 
-    /// The addresses listened on, with the ports that the system chose.
+    /// Opens the listening sockets and starts to accept; once.
+    ///
+    /// # Errors
+    /// The system's, if an address cannot be listened on.
+    pub async fn listen(&self) -> io::Result<()> {
+        let listeners = listener::bind(&self.inner.listen).await?;
+        let addresses = listeners.iter().map(|listener| listener.local_addr());
+        let addresses = addresses.collect::<io::Result<_>>()?;
+        self.listening.get_or_init(|| addresses);
+        let slots = listener::handshake_slots();
+        for listener in listeners {
+            self.inner.spawn(listener::accept(self.inner.clone(), listener, slots.clone()));
+        }
+        Ok(())
+    }
+
+    /// The addresses listened on, with the ports that the system chose; none before that.
     pub fn listening(&self) -> Vec<SocketAddr> {
-        self.listening.to_vec()
+        self.listening.get().cloned().unwrap_or_default()
     }
 
     /// Our own node id.

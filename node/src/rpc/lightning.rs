@@ -2,12 +2,11 @@
 
 use super::calls::{
     add_invoice, channel_balance, close_channel, closed_channels, connect_peer, debug_level,
-    decode_pay_req, get_info, invoices, list_aliases, list_channels, list_payments, list_peers,
-    macaroons, open_channel, pending_channels, send_coins, send_payment, subscribe_invoices,
-    transactions, wallet,
+    decode_pay_req, get_info, get_recovery_info, invoices, list_aliases, list_channels,
+    list_payments, list_peers, macaroons, open_channel, pending_channels, send_coins, send_payment,
+    subscribe_invoices, transactions, wallet,
 };
 use super::{answers, gate, Answers};
-use crate::auth::Bakery;
 use crate::node::Node;
 use fulmen_proto::lnrpc;
 use std::sync::Arc;
@@ -17,8 +16,6 @@ use tonic::{async_trait, Request, Response, Status};
 pub struct Lightning {
     /// The node.
     pub node: Arc<Node>,
-    /// Its macaroons.
-    pub bakery: Arc<Bakery>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -38,7 +35,7 @@ impl lnrpc::lightning_server::Lightning for Lightning {
         &self,
         _: Request<lnrpc::GetRecoveryInfoRequest>,
     ) -> Answer<lnrpc::GetRecoveryInfoResponse> {
-        Err(Status::unknown("GetRecoveryInfo is not built into fulmen yet"))
+        Ok(Response::new(get_recovery_info::get_recovery_info(&self.node)))
     }
 
     async fn stop_daemon(&self, _: Request<lnrpc::StopRequest>) -> Answer<lnrpc::StopResponse> {
@@ -231,21 +228,23 @@ impl lnrpc::lightning_server::Lightning for Lightning {
         &self,
         request: Request<lnrpc::BakeMacaroonRequest>,
     ) -> Answer<lnrpc::BakeMacaroonResponse> {
-        macaroons::bake_macaroon(&self.bakery, request.into_inner()).await.map(Response::new)
+        macaroons::bake_macaroon(&self.node.bakery, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_macaroon_i_ds(
         &self,
         _: Request<lnrpc::ListMacaroonIDsRequest>,
     ) -> Answer<lnrpc::ListMacaroonIDsResponse> {
-        Ok(Response::new(macaroons::list_macaroon_ids(&self.bakery)))
+        Ok(Response::new(macaroons::list_macaroon_ids(&self.node.bakery)))
     }
 
     async fn delete_macaroon_id(
         &self,
         request: Request<lnrpc::DeleteMacaroonIdRequest>,
     ) -> Answer<lnrpc::DeleteMacaroonIdResponse> {
-        macaroons::delete_macaroon_id(&self.bakery, request.into_inner()).await.map(Response::new)
+        macaroons::delete_macaroon_id(&self.node.bakery, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_permissions(
@@ -261,7 +260,7 @@ impl lnrpc::lightning_server::Lightning for Lightning {
     ) -> Answer<lnrpc::CheckMacPermResponse> {
         let peer = gate::peer_of(request.extensions());
         let request = request.into_inner();
-        macaroons::check_macaroon_permissions(&self.bakery, request, peer).map(Response::new)
+        macaroons::check_macaroon_permissions(&self.node.bakery, request, peer).map(Response::new)
     }
 
     async fn debug_level(

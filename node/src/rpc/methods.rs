@@ -10,12 +10,48 @@ pub struct Service {
     pub unbuilt: &'static [&'static str],
 }
 
+/// Calls that need peers, or a wallet that has seen the whole chain: refused until then.
+const NEED_CHAIN: &[(&str, &[&str])] = &[
+    (
+        "lnrpc.Lightning",
+        &[
+            "ConnectPeer",
+            "DisconnectPeer",
+            "OpenChannel",
+            "OpenChannelSync",
+            "CloseChannel",
+            "SendPaymentSync",
+            "SendCoins",
+            "SendMany",
+        ],
+    ),
+    ("routerrpc.Router", &["SendPaymentV2"]),
+];
+
+/// Whether a call is refused until the chain was caught up with for the first time.
+pub fn needs_chain(service: &str, method: &str) -> bool {
+    NEED_CHAIN.iter().any(|(name, methods)| *name == service && methods.contains(&method))
+}
+
+/// Whether a service answers before there is a node, and without a macaroon.
+pub fn answers_at_all_times(service: &str) -> bool {
+    matches!(service, "lnrpc.State" | "lnrpc.WalletUnlocker")
+}
+
 /// Every service that is served.
 pub const SERVICES: &[Service] = &[
+    Service { name: "lnrpc.State", built: &["SubscribeState", "GetState"], unbuilt: &[] },
+    Service {
+        name: "lnrpc.WalletUnlocker",
+        built: &["GenSeed", "InitWallet", "UnlockWallet", "ChangePassword"],
+        unbuilt: &[],
+    },
+    Service { name: "verrpc.Versioner", built: &["GetVersion"], unbuilt: &[] },
     Service {
         name: "lnrpc.Lightning",
         built: &[
             "GetInfo",
+            "GetRecoveryInfo",
             "StopDaemon",
             "ConnectPeer",
             "DisconnectPeer",
@@ -68,7 +104,6 @@ pub const SERVICES: &[Service] = &[
             "GetNetworkInfo",
             "GetNodeInfo",
             "GetNodeMetrics",
-            "GetRecoveryInfo",
             "LookupHtlcResolution",
             "QueryRoutes",
             "RegisterRPCMiddleware",

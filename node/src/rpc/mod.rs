@@ -1,24 +1,36 @@
 //! The face: LND's interface over gRPC with TLS and macaroons.
 //!
 //! ```text
-//!   TLS ─▶ gate ─▶ lightning, router ─▶ calls
+//!   TLS ─▶ gate ─┬▶ state, unlocker           at all times
+//!                └▶ lightning, router ─▶ calls   once the wallet is open
 //!          is it there,   one line     a file each
-//!          may they       a method
+//!          now, for them  a method
 //! ```
 
 pub mod calls;
+mod front;
 mod gate;
 mod lightning;
 mod methods;
 mod router;
+mod state;
+mod unlocker;
+mod versioner;
 
-use crate::auth::{tls, Bakery};
+pub use front::Front;
+
+use crate::auth::tls;
+use crate::config::Config;
 use crate::node::Node;
+use crate::unlock::Unlocker;
 use fulmen_proto::lnrpc::lightning_server::LightningServer;
+use fulmen_proto::lnrpc::state_server::StateServer;
+use fulmen_proto::lnrpc::wallet_unlocker_server::WalletUnlockerServer;
 use fulmen_proto::routerrpc::router_server::RouterServer;
+use fulmen_proto::verrpc::versioner_server::VersionerServer;
 use gate::GateLayer;
+use state::State;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -27,9 +39,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::Stream;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::Status;
+use unlocker::WalletUnlocker;
+use versioner::Versioner;
 
 /// The largest message taken, as lnd.
 const MAX_MESSAGE: usize = 200 * 1024 * 1024;
@@ -64,36 +79,32 @@ impl Served {
     }
 }
 
-/// Serves the API on every address of the configuration.
+/// Serves the API on every address of the configuration: at first the services that answer at all
+/// times, and behind `front` the node's once they are there.
 ///
 /// # Errors
-/// What is wrong with the certificate, the macaroons or an address.
-pub async fn serve(node: Arc<Node>, macaroons: &Path) -> Result<Served, String> {
-    let identity = identity(&node).await?;
-    let bakery = bakery(&node, macaroons).await?;
+/// What is wrong with the certificate or an address.
+pub async fn serve(
+    config: &Config,
+    front: &Arc<Front>,
+    unlocker: Unlocker,
+) -> Result<Served, String> {
+    let identity = identity(config).await?;
     let stop = watch::Sender::new(false);
     let (mut tasks, mut addresses) = (Vec::new(), Vec::new());
-    for address in &node.config.rpc_listen {
+    for address in &config.rpc_listen {
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|e| format!("cannot serve gRPC on {address}: {e}"))?;
         addresses.push(listener.local_addr().map_err(|e| e.to_string())?);
         // Without this each small answer waits 40 ms for the one before to be acknowledged.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let lightning = LightningServer::new(lightning::Lightning {
-            node: node.clone(),
-            bakery: bakery.clone(),
-        })
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
-        let router = RouterServer::new(router::Router { node: node.clone() })
-            .max_decoding_message_size(MAX_MESSAGE);
         let mut stopped = stop.subscribe();
         let server = Server::builder()
             .tls_config(ServerTlsConfig::new().identity(identity.clone()))
             .map_err(|error| format!("the TLS certificate cannot be used: {error}"))?
-            .layer(GateLayer(bakery.clone()))
-            .add_service(lightning)
-            .add_service(router)
+            .layer(GateLayer(front.clone()))
+            .add_service(StateServer::new(State { front: front.clone() }))
+            .add_service(WalletUnlockerServer::new(WalletUnlocker { unlocker: unlocker.clone() }))
             .serve_with_incoming_shutdown(incoming, async move {
                 // An error means that nobody can tell any more: stop as well.
                 let _ = stopped.wait_for(|stop| *stop).await;
@@ -110,8 +121,18 @@ pub async fn serve(node: Arc<Node>, macaroons: &Path) -> Result<Served, String> 
     Ok(Served { stop, tasks, addresses })
 }
 
-async fn identity(node: &Node) -> Result<Identity, String> {
-    let config = node.config.clone();
+/// The node's services.
+pub fn routes(node: &Arc<Node>) -> Routes {
+    let lightning = LightningServer::new(lightning::Lightning { node: node.clone() })
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let router = RouterServer::new(router::Router { node: node.clone() })
+        .max_decoding_message_size(MAX_MESSAGE);
+    Routes::new(lightning).add_service(router).add_service(VersionerServer::new(Versioner))
+}
+
+async fn identity(config: &Config) -> Result<Identity, String> {
+    let config = config.clone();
     let made = tokio::task::spawn_blocking(move || {
         let names = tls::Names::of_this_machine(&config.tls_extra_ips, &config.tls_extra_domains);
         let (cert, key) = (config.tls_cert_path(), config.tls_key_path());
@@ -119,16 +140,4 @@ async fn identity(node: &Node) -> Result<Identity, String> {
     });
     let made = made.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
     Ok(Identity::from_pem(made.cert, made.key))
-}
-
-async fn bakery(node: &Node, directory: &Path) -> Result<Arc<Bakery>, String> {
-    let (store, key) = (node.services.store.clone(), node.services.keys.storage_key());
-    let directory = directory.to_owned();
-    let opened = tokio::task::spawn_blocking(move || {
-        let bakery = Bakery::open(&store, &key)?;
-        bakery.write_files(&directory)?;
-        Ok::<_, crate::auth::BakeryError>(bakery)
-    });
-    let bakery = opened.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
-    Ok(Arc::new(bakery))
 }

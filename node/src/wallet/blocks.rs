@@ -31,6 +31,16 @@ impl Blocks {
         self.tip().map_or(BlockId::default(), id)
     }
 
+    /// Our chain's block at `height`, if it is still known.
+    pub fn at(&self, height: Height) -> Option<BlockHash> {
+        self.by_height.get(&height).copied()
+    }
+
+    /// Whether `height` is, or will be, among the latest.
+    pub fn is_latest(&self, height: Height) -> bool {
+        self.tip().is_none_or(|tip| height > tip.height.minus(LATEST))
+    }
+
     pub fn connect(&mut self, at: BlockRef) {
         self.by_height.insert(at.height, at.hash);
     }

@@ -1,7 +1,7 @@
 //! The six keychains: receiving and change, for each kind of address.
 
 use crate::keys::{KeyRing, Purpose};
-use bdk_chain::keychain_txout::{KeychainTxOutIndex, DEFAULT_LOOKAHEAD};
+use bdk_chain::keychain_txout::KeychainTxOutIndex;
 use bdk_chain::miniscript::{Descriptor, DescriptorPublicKey};
 use bitcoin::bip32::{ChildNumber, Xpriv, Xpub};
 use bitcoin::secp256k1::{All, Secp256k1, SecretKey};
@@ -77,9 +77,10 @@ impl Accounts {
         Ok(account.derive_priv(&self.secp, &path).map_err(keys)?.private_key)
     }
 
-    /// An index that knows the scripts of all six keychains.
-    pub fn index(&self) -> Result<KeychainTxOutIndex<Keychain>, WalletError> {
-        let mut index = KeychainTxOutIndex::new(DEFAULT_LOOKAHEAD, false);
+    /// An index that knows the scripts of all six keychains, and of each `lookahead` more than were
+    /// given away.
+    pub fn index(&self, lookahead: u32) -> Result<KeychainTxOutIndex<Keychain>, WalletError> {
+        let mut index = KeychainTxOutIndex::new(lookahead, false);
         for keychain in Keychain::all() {
             let descriptor = self.descriptor(keychain)?;
             index.insert_descriptor(keychain, descriptor).map_err(keys)?;

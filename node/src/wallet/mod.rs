@@ -15,6 +15,7 @@ mod coins;
 mod fund;
 mod history;
 mod keychain;
+mod recover;
 mod rows;
 mod select;
 mod sign;
@@ -23,11 +24,13 @@ pub use coins::{anchor_reserve, Balance, Coin, Standing};
 pub use fund::{FundError, FundRequest, Plan, Reservation, DUST};
 pub use history::WalletTx;
 pub use keychain::Keychain;
+pub use recover::{ask_recovery, asked_recovery, Recovery, Span};
 pub use select::Strategy;
 
 use crate::chain::BlockRef;
 use crate::keys::{KeyRing, Purpose};
 use crate::store::{KeyRange, Row, Store, StoreError, Table, Unit};
+use bdk_chain::keychain_txout::DEFAULT_LOOKAHEAD;
 use bdk_chain::{keychain_txout, tx_graph, ConfirmationBlockTime, DescriptorExt, IndexedTxGraph};
 use bitcoin::{Address, Block, Network, OutPoint, ScriptBuf, Transaction, Txid};
 use blocks::Blocks;
@@ -70,6 +73,7 @@ pub struct Wallet {
     labels: BTreeMap<Txid, String>,
     /// What appeared or confirmed since [`Wallet::take_news`].
     news: BTreeSet<Txid>,
+    recovery: Option<Recovery>,
 }
 
 impl Wallet {
@@ -88,7 +92,8 @@ impl Wallet {
     ) -> Result<Wallet, WalletError> {
         let accounts = Accounts::new(ring)?;
         let loaded = Loaded::read(wallet)?;
-        let index = accounts.index()?;
+        let window = loaded.recovery.map_or(0, |recovery| recovery.window);
+        let index = accounts.index(window.max(DEFAULT_LOOKAHEAD))?;
         let mut last_revealed = BTreeMap::new();
         for (keychain, last) in loaded.revealed {
             let id = index.get_descriptor(keychain).map(|descriptor| descriptor.descriptor_id());
@@ -108,8 +113,10 @@ impl Wallet {
             let tx = rows::read_reservation(&row)?;
             reserved.insert(tx.compute_txid(), tx);
         }
-        let (blocks, labels) = (Blocks::new(loaded.blocks), loaded.labels);
-        Ok(Wallet { network, accounts, graph, blocks, reserved, labels, news: BTreeSet::new() })
+        let (blocks, labels, recovery) =
+            (Blocks::new(loaded.blocks), loaded.labels, loaded.recovery);
+        let news = BTreeSet::new();
+        Ok(Wallet { network, accounts, graph, blocks, reserved, labels, news, recovery })
     }
 
     /// The last block taken in.

@@ -7,6 +7,7 @@
 //!   k keychain          index           the last address given away
 //!   t txid              transaction     everything that pays to or from us
 //!   a txid height hash  block time      where it confirmed, in our chain or once was
+//!   r                   window, heights  a search in old blocks that is not over
 //!   f, l, e txid        time            first seen, last seen, evicted from the mempool
 //!   n txid              text            what its sender calls it
 //! ```
@@ -14,6 +15,7 @@
 //! `Table::Reservation` maps the txid of a reserved transaction to the transaction.
 
 use super::keychain::Keychain;
+use super::recover::{Recovery, Span};
 use super::WalletError;
 use crate::store::{Row, Table, Unit};
 use bdk_chain::keychain_txout;
@@ -37,7 +39,11 @@ pub(super) struct Loaded {
     pub graph: tx_graph::ChangeSet<ConfirmationBlockTime>,
     pub revealed: BTreeMap<Keychain, u32>,
     pub labels: BTreeMap<Txid, String>,
+    pub recovery: Option<Recovery>,
 }
+
+/// The key of the search in old blocks.
+pub(super) const RECOVERY: &[u8] = b"r";
 
 fn key(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![tag];
@@ -52,6 +58,32 @@ pub(super) fn put_block(unit: &mut Unit, height: Height, hash: BlockHash) {
 
 pub(super) fn delete_block(unit: &mut Unit, height: Height) {
     unit.delete(Table::Wallet, key(b'b', &[&height.number().to_be_bytes()]));
+}
+
+pub(super) fn put_recovery(unit: &mut Unit, recovery: &Recovery) {
+    let mut value = recovery.window.to_be_bytes().to_vec();
+    for height in recovery.span.into_iter().flat_map(|span| [span.first, span.next]) {
+        value.extend_from_slice(&height.number().to_be_bytes());
+    }
+    unit.put(Table::Wallet, RECOVERY, value);
+}
+
+pub(super) fn delete_recovery(unit: &mut Unit) {
+    unit.delete(Table::Wallet, RECOVERY);
+}
+
+pub(super) fn read_recovery(value: &[u8]) -> Option<Recovery> {
+    let numbers: Result<Vec<u32>, _> =
+        value.chunks(4).map(|bytes| bytes.try_into().map(u32::from_be_bytes)).collect();
+    let (window, span) = match *numbers.ok()?.as_slice() {
+        [window] => (window, None),
+        [window, first, next] => {
+            let span = Span { first: Height::new(first), next: Height::new(next) };
+            (window, Some(span))
+        }
+        _ => return None,
+    };
+    Some(Recovery { window, span, over: false })
 }
 
 pub(super) fn put_reservation(unit: &mut Unit, txid: Txid, tx: &Transaction) {
@@ -122,6 +154,7 @@ impl Loaded {
             b'k' => {
                 self.revealed.insert(Keychain::from_bytes(key)?, number(value)?);
             }
+            b'r' => self.recovery = Some(read_recovery(value)?),
             b't' => {
                 self.graph.txs.insert(Arc::new(deserialize(value).ok()?));
             }

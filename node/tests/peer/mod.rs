@@ -74,7 +74,8 @@ impl Node {
             chain: ChainHash::REGTEST,
             limits,
         };
-        let peers = Peers::start(config, sender).await.unwrap();
+        let peers = Peers::new(config, sender);
+        peers.listen().await.unwrap();
         let id = peers.node_id();
         Self { peers, events, id }
     }

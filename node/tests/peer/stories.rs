@@ -173,6 +173,6 @@ async fn a_taken_port_is_named() {
         chain: ChainHash::REGTEST,
         limits: Limits::default(),
     };
-    let error = Peers::start(config, mpsc::channel(1).0).await.err().unwrap();
+    let error = Peers::new(config, mpsc::channel(1).0).listen().await.unwrap_err();
     assert!(error.to_string().contains(&alice.socket().to_string()), "{error}");
 }

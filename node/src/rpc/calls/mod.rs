@@ -9,6 +9,7 @@ pub mod connect_peer;
 pub mod debug_level;
 pub mod decode_pay_req;
 pub mod get_info;
+pub mod get_recovery_info;
 pub mod invoices;
 pub mod list_aliases;
 pub mod list_channels;

@@ -1,0 +1,121 @@
+//! The node put together of its parts, from the settings and an open wallet. bitcoind and the peers
+//! are not needed for that, and hear nothing yet.
+
+use crate::auth::Bakery;
+use crate::chain::{Chain, ChainConfig, RpcAuth};
+use crate::channels::announce::Forwarding;
+use crate::channels::opening::{restore_all, Numbers};
+use crate::channels::policy::Limits;
+use crate::channels::registry::Registry;
+use crate::channels::services::Services;
+use crate::config::{BitcoindAuth, Config};
+use crate::keys::KeyRing;
+use crate::money::Money;
+use crate::node::Node;
+use crate::peer::{features::features, PeerEvent, Peers, PeersConfig};
+use crate::sends::load_broadcasts;
+use crate::store::{Store, Unit};
+use crate::switchboard::{BoardHub, Switchboard};
+use crate::wallet::Wallet;
+use bitcoin::constants::ChainHash;
+use bitcoin::Transaction;
+use fulmen_channel::keys::Inline;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// The node with all its channels read back.
+///
+/// # Errors
+/// What cannot be read.
+pub async fn node(
+    config: Config,
+    store: Store,
+    keys: KeyRing,
+    bakery: Arc<Bakery>,
+    peer_events: mpsc::Sender<PeerEvent>,
+    stop: watch::Sender<bool>,
+) -> Result<Node, String> {
+    let wallet = Wallet::load(&keys, config.network, &store).map_err(|e| e.to_string())?;
+    let chain = Chain::new(chain_config(&config), wallet.tip());
+    let registry = Registry::default();
+    let of_channels = registry.clone();
+    let count = move || u32::try_from(of_channels.all().len()).unwrap_or(u32::MAX);
+    let money = Money::new(wallet, store.clone(), count).with_random_coins(config.random_coins);
+    let money = Arc::new(money);
+    let switchboard = Switchboard::new(&store, &keys, &registry, &chain, config.network);
+    let switchboard = switchboard.map_err(|e| e.to_string())?;
+    let services = Arc::new(Services {
+        store,
+        peers: Peers::new(peers_config(&config, &keys), peer_events),
+        chain,
+        keys,
+        numbers: Numbers::default(),
+        max_pending: usize::try_from(config.max_pending_channels).unwrap_or(usize::MAX),
+        curve: Arc::new(Inline),
+        hub: Arc::new(BoardHub(switchboard.clone())),
+        funds: money.clone(),
+        registry,
+        chain_hash: ChainHash::using_genesis_block(config.network),
+        limits: limits(&config),
+        forwarding: forwarding(&config),
+        protocol: config.protocol,
+        zero_conf_peers: config.zero_conf_peers.clone(),
+        max_fee_exposure: config.max_fee_exposure,
+    });
+    restore(&services, &money).await?;
+    let header_time = watch::Sender::new(0);
+    Ok(Node { config, services, money, switchboard, bakery, header_time, stop })
+}
+
+/// Where bitcoind is.
+pub fn chain_config(config: &Config) -> ChainConfig {
+    let auth = match &config.bitcoind.auth {
+        BitcoindAuth::UserPass(user, password) => {
+            RpcAuth::UserPass { user: user.clone(), password: password.clone() }
+        }
+        BitcoindAuth::Cookie(path) => RpcAuth::Cookie(path.clone()),
+    };
+    let mut chain = ChainConfig::new(config.network, &config.bitcoind.host, auth);
+    let bitcoind = &config.bitcoind;
+    chain.zmq_block = bitcoind.zmq_raw_block.clone().or(bitcoind.zmq_hash_block.clone());
+    chain.zmq_tx = bitcoind.zmq_raw_tx.clone();
+    chain
+}
+
+fn peers_config(config: &Config, keys: &KeyRing) -> PeersConfig {
+    PeersConfig {
+        node_secret: keys.node_secret(),
+        listen: config.listen.clone(),
+        features: features(&config.protocol),
+        chain: ChainHash::using_genesis_block(config.network),
+        limits: Default::default(),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        confirmations: config.default_chan_confs.map(u32::from),
+        min_channel: config.min_chan_size,
+        max_channel: config.max_chan_size.min(Limits::default().max_channel),
+    }
+}
+
+fn forwarding(config: &Config) -> Forwarding {
+    Forwarding {
+        base_fee: config.policy.base_fee,
+        fee_ppm: config.policy.fee_rate_ppm,
+        cltv_delta: config.policy.time_lock_delta,
+        htlc_minimum: config.policy.min_htlc,
+    }
+}
+
+/// Reads every channel back, and frees what the wallet held for channels that never came to be.
+async fn restore(services: &Arc<Services>, money: &Money) -> Result<(), String> {
+    let sent = load_broadcasts(&services.store).map_err(|e| e.to_string())?;
+    let records = restore_all(services).map_err(|e| e.to_string())?;
+    let mut known: Vec<_> = records.iter().map(|record| record.outpoint.txid).collect();
+    known.extend(sent.iter().map(Transaction::compute_txid));
+    let mut unit = Unit::new();
+    money.release_unknown(&known, &mut unit);
+    services.store.commit(unit).await.map_err(|e| e.to_string())
+}
