@@ -39,7 +39,7 @@ pub async fn node(
     let chain = Chain::new(chain_config(&config), wallet.tip());
     let registry = Registry::default();
     let of_channels = registry.clone();
-    let count = move || u32::try_from(of_channels.all().len()).unwrap_or(u32::MAX);
+    let count = move || of_channels.reserves();
     let money = Money::new(wallet, store.clone(), count).with_random_coins(config.random_coins);
     let money = Arc::new(money);
     let switchboard = Switchboard::new(&store, &keys, &registry, &chain, config.network);

@@ -52,7 +52,10 @@ pub fn feerate(
     mempool_min: FeeratePerKw,
 ) -> FeeratePerKw {
     let wanted = estimate.unwrap_or(target.fallback()).min(CEILING);
-    wanted.max(mempool_min).max(FeeratePerKw::FLOOR)
+    // bitcoind counts whole vbytes: as with the floor of 253 for 250, a hundredth more is enough.
+    let min = mempool_min.per_kw();
+    let entering = FeeratePerKw::new(min.saturating_add(min.saturating_mul(3).div_ceil(250)));
+    wanted.max(entering).max(FeeratePerKw::FLOOR)
 }
 
 /// The feerate for commitments with anchors: enough for the mempool now, with a tenth to spare,
@@ -78,10 +81,10 @@ mod tests {
         for (target, estimate, min, feerate_is) in [
             (Target::Normal, Some(kw(4_000)), kw(250), 4_000),
             (Target::Normal, Some(kw(100)), kw(250), 253),
-            (Target::Normal, Some(kw(4_000)), kw(9_000), 9_000),
+            (Target::Normal, Some(kw(4_000)), kw(9_000), 9_108),
             (Target::Normal, Some(kw(u32::MAX)), kw(250), 250_000),
             (Target::Background, None, kw(250), 500),
-            (Target::HighPriority, None, kw(3_000), 3_000),
+            (Target::HighPriority, None, kw(3_000), 3_036),
             (Target::Within(1), None, kw(250), 2_500),
             (Target::Within(6), None, kw(250), 1_250),
             (Target::Within(7), None, kw(250), 750),

@@ -8,6 +8,7 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use fulmen_channel::input::{Command, Input};
 use fulmen_channel::output::Spend;
+use fulmen_channel::params::CommitmentFormat;
 
 impl Driver {
     pub(super) fn block(&mut self, height: Height) {
@@ -166,7 +167,17 @@ impl Driver {
         }
     }
 
+    /// Tells whether the wallet must keep a reserve to bump this channel's fees (rules 3.9): with
+    /// anchors, until F is spent.
+    pub(super) fn note_reserve(&self) {
+        let format = self.channel.funded().map(|open| open.contract.params.format);
+        let spent = self.record.as_ref().is_some_and(|record| record.spent.is_some());
+        let needed = format != Some(CommitmentFormat::StaticRemoteKey) && !spent;
+        self.services().registry.set_reserve(self.index, needed);
+    }
+
     pub(super) fn save_record(&mut self) {
+        self.note_reserve();
         let record = self.record.clone();
         self.carry(|unit| {
             if let Some(record) = record {

@@ -130,6 +130,7 @@ impl Driver {
         self.announcer = announcer;
         self.services.registry.set_capacity(self.channel.channel_id(), record.capacity);
         self.record = Some(record);
+        self.note_reserve();
         self
     }
 

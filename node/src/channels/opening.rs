@@ -132,6 +132,7 @@ pub async fn open(
         alias: alias(services, features),
     };
     let channel = Channel::open(request, Box::new(signer), services.curve.clone())?;
+    services.registry.set_reserve(index, channel_type.format == CommitmentFormat::Anchors);
     let (news, receiver) = mpsc::unbounded_channel();
     let opening = Opening { feerate: params.feerate, news, built: None };
     let id = channel.channel_id();

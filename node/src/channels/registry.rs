@@ -70,6 +70,8 @@ struct Inner {
     capacities: Mutex<BTreeMap<[u8; 32], Sat>>,
     usable: Mutex<BTreeMap<u64, Usable>>,
     feerates: Mutex<Option<Feerates>>,
+    /// Channels that need no reserve for bumping fees.
+    without_reserve: Mutex<BTreeSet<u64>>,
 }
 
 impl Default for Registry {
@@ -82,6 +84,7 @@ impl Default for Registry {
             watched: Mutex::default(),
             capacities: Mutex::default(),
             feerates: Mutex::default(),
+            without_reserve: Mutex::default(),
         };
         Registry { inner: Arc::new(inner) }
     }
@@ -108,6 +111,22 @@ impl Registry {
     pub fn insert(&self, handle: Handle) {
         lock(&self.inner.channels).insert(handle.index, handle);
     }
+    /// Whether the wallet keeps a reserve for a channel: it has anchors, and F is not spent yet.
+    pub fn set_reserve(&self, index: u64, needed: bool) {
+        let mut without = lock(&self.inner.without_reserve);
+        if needed {
+            without.remove(&index);
+        } else {
+            without.insert(index);
+        }
+    }
+    /// How many channels the wallet keeps a reserve for.
+    pub fn reserves(&self) -> u32 {
+        let channels = lock(&self.inner.channels);
+        let without = lock(&self.inner.without_reserve);
+        let with = channels.keys().filter(|index| !without.contains(index));
+        u32::try_from(with.count()).unwrap_or(u32::MAX)
+    }
     /// A channel's task runs.
     pub fn started(&self, task: JoinHandle<()>) {
         let mut tasks = lock(&self.inner.tasks);
@@ -129,6 +148,7 @@ impl Registry {
     pub fn remove(&self, index: u64) {
         lock(&self.inner.channels).remove(&index);
         lock(&self.inner.usable).remove(&index);
+        lock(&self.inner.without_reserve).remove(&index);
         lock(&self.inner.watched).retain(|_, watchers| {
             watchers.remove(&index);
             !watchers.is_empty()

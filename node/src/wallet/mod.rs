@@ -187,8 +187,11 @@ impl Wallet {
         if seen.is_some_and(|seen| evicted.is_none_or(|gone| gone < seen)) && !conflicts {
             return;
         }
-        // What was gone is back only if it is seen later than that.
-        let now = evicted.map_or(now, |gone| now.max(gone.saturating_add(1)));
+        // What was gone is back only if it is seen later than that; what replaced others counts
+        // only if it is seen later than they and what follows them. Seconds are too coarse.
+        let rivals = graph.walk_conflicts(tx, |_, rival| graph.get_tx_node(rival)?.last_seen);
+        let before = rivals.chain(evicted).max();
+        let now = before.map_or(now, |before| now.max(before.saturating_add(1)));
         let changes = self.graph.batch_insert_relevant_unconfirmed([(tx.clone(), now)]);
         self.news.extend(changes.tx_graph.txs.iter().map(|tx| tx.compute_txid()));
         rows::put_changes(unit, changes, &self.graph.index);

@@ -1,12 +1,12 @@
 //! Money that comes, is confirmed, replaced, rolled back and lost.
 
-use super::purse::{output_of, Purse, NOW};
+use super::purse::{output_of, pays, Purse, NOW};
 use crate::chain::fake::{foreign, spend, stray};
 use bitcoin::ScriptBuf;
 use fulmen_node::chain::follow::BlockSource;
 use fulmen_node::keys::Purpose;
 use fulmen_node::store::{Table, Unit};
-use fulmen_node::wallet::{anchor_reserve, Standing, WalletError};
+use fulmen_node::wallet::{anchor_reserve, FundRequest, Standing, WalletError};
 
 fn elsewhere() -> ScriptBuf {
     ScriptBuf::from_bytes(vec![0x51])
@@ -230,4 +230,21 @@ fn a_strangers_transaction_that_displaced_one_of_ours_is_not_listed() {
     assert!(purse.wallet.transactions().is_empty());
     purse.mine(&[&rival]);
     assert!(purse.wallet.transactions().is_empty());
+}
+
+#[test]
+fn what_replaces_a_payment_in_the_same_second_wins_over_all_that_follows_it() {
+    for number in 0..8 {
+        let mut purse = Purse::new();
+        let payment = purse.payment(Purpose::WitnessKeyHash, 50_000);
+        purse.hear(&payment);
+        let request = FundRequest { min_confs: 0, ..pays(40_000) };
+        let child = purse.try_fund(&request).unwrap();
+        let child = purse.sign(&child);
+        purse.hear(&child);
+        // Its id, by which ties would be broken, differs in each round.
+        let rival = spend(&[payment.input[0].previous_output], &[(1_000 + number, elsewhere())]);
+        purse.hear(&rival);
+        assert_eq!(purse.sums(), (0, 0, 0));
+    }
 }

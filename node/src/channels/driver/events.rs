@@ -118,6 +118,7 @@ impl Driver {
             self.services.funds.published(tx, unit);
         }
         self.services.registry.opened(self.index, channel_id);
+        self.note_reserve();
         tracing::info!(channel = self.index, "channel {outpoint} with {} is signed", self.peer);
         if let Err(error) = self.services.stay_connected(&self.peer) {
             tracing::warn!("the address of {} cannot be read: {error}", self.peer);
