@@ -19,6 +19,7 @@ mod macaroons;
 mod python_client;
 mod refusals;
 mod restore;
+mod sends;
 mod tidy;
 mod two_daemons;
 mod upgrade;
