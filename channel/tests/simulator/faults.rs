@@ -1,13 +1,13 @@
 //! What the checks must catch: faults planted from outside, between a core and its world.
 
 use super::runs::Run;
-use fulmen_channel::amount::{FeeratePerKw, Msat};
+use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use fulmen_channel::changeset::{encode, Row, Rows};
 use fulmen_channel::contract::commitments::State;
 use fulmen_channel::contract::htlc::{FeeUpdate, Htlc, Removal, Stage};
 use fulmen_channel::message::Message;
 use fulmen_channel::output::Persist;
-use fulmen_channel::params::Side;
+use fulmen_channel::params::{ChannelParams, Side};
 use fulmen_channel::protocol::open::Life;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
@@ -55,6 +55,12 @@ pub enum Fault {
     ResolveNever,
     /// What the node wants to find again with an HTLC is not written.
     ForgetMemo,
+    /// As funder it spends what it should keep for a feerate twice as high.
+    NoFeeBuffer,
+    /// Trimmed HTLCs and fee beyond need are not counted.
+    NoExposureLimit,
+    /// As funder it asks for less than a mempool takes.
+    BelowFloor,
 }
 
 fn tamper<T: DeserializeOwned + serde::Serialize>(
@@ -131,6 +137,12 @@ impl Fault {
             let moved = said.remove(one.max(other)).unwrap();
             said.insert(from, moved);
         }
+        let fees = said.iter_mut().skip(from).filter(|_| self == Fault::BelowFloor);
+        for message in fees {
+            if let Message::UpdateFee(fee) = message {
+                fee.feerate_per_kw = 252;
+            }
+        }
     }
 
     /// On the way in.
@@ -180,6 +192,10 @@ impl Fault {
                     });
                 }
             }
+            Fault::NoFeeBuffer => tamper(disk, Row::Params, |params: &mut ChannelParams| {
+                let kept = params.remote.channel_reserve;
+                params.remote.channel_reserve = kept.saturating_sub(Sat::new(900));
+            }),
             Fault::GoOnAfterPublishing => {
                 tamper(disk, Row::Life, |life: &mut Life| life.failed = None);
             }

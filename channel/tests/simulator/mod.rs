@@ -6,6 +6,7 @@
 //!   peer     a core, its disk, its node       witness what no side could know: the checks
 //!   world    both, the wire, what may happen  runs    many seeds
 //!   cuts     all cut points of one dance      faults  what the checks must catch
+//!   fees     feerates that jump, a funder that has little left
 //! ```
 //!
 //! A failure names its seed: `Run::new(seed).go()` repeats it.
@@ -13,6 +14,7 @@
 mod cuts;
 mod dice;
 mod faults;
+mod fees;
 mod keys;
 mod peer;
 mod runs;

@@ -7,7 +7,7 @@ use super::witness::Witness;
 use super::{wrong, Sound, Wrong};
 use crate::support::name;
 use bitcoin::Transaction;
-use fulmen_channel::amount::Sat;
+use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use fulmen_channel::changeset::Rows;
 use fulmen_channel::channel::Channel;
 use fulmen_channel::contract::htlc::Removal;
@@ -16,7 +16,7 @@ use fulmen_channel::input::{Handled, Input};
 use fulmen_channel::message::Message;
 use fulmen_channel::output::{Event, Output, Persist, Received, Resolved};
 use fulmen_channel::payment::PaymentHash;
-use fulmen_channel::protocol::open::Open;
+use fulmen_channel::protocol::open::{Link, Open};
 use std::collections::{BTreeMap, VecDeque};
 
 /// One side of the channel.
@@ -41,6 +41,10 @@ pub struct Peer {
     /// What an observer remembers, whatever happens to this side.
     pub witness: Witness,
     pub fault: Option<Fault>,
+    /// It may object to a feerate that puts too much into fees.
+    pub is_careful: bool,
+    /// It wants the wire cut.
+    pub hung_up: bool,
     /// For faults: updates heard that the other has not signed for, and what the disk once was.
     pub unsigned: Vec<Message>,
     pub once: Vec<Rows>,
@@ -66,6 +70,8 @@ impl Peer {
             delivery: None,
             witness: Witness::default(),
             fault: None,
+            is_careful: false,
+            hung_up: false,
             unsigned: Vec::new(),
             once: Vec::new(),
             keys,
@@ -81,6 +87,31 @@ impl Peer {
     /// Hands in one input; what comes out waits for [`Peer::drain`].
     pub fn takes(&mut self, input: Input) -> Result<Handled, Refused> {
         self.channel.handle(input)
+    }
+
+    /// Hears what it may lose to fees; forgotten in a crash.
+    pub fn is_told(&mut self, limit: Sat) {
+        let limit = match self.fault {
+            Some(Fault::NoExposureLimit) => Sat::MAX_MONEY,
+            _ => limit,
+        };
+        let _ = self.takes(Input::MaxFeeExposure(limit));
+    }
+
+    /// Whether this update_fee asks for more than is paid so far.
+    pub fn raises(&self, fee: &lightning::ln::msgs::UpdateFee) -> bool {
+        let paid = self.open().contract.state.fees.iter().map(|fee| fee.feerate.per_kw()).max();
+        self.open().link == Link::Up && paid.is_some_and(|paid| fee.feerate_per_kw > paid)
+    }
+
+    /// What it just took does not put more into fees than it may lose, unless it hung up for it.
+    pub fn is_within(&self, limit: Option<Sat>) -> Sound {
+        let exposure = self.open().contract.exposure();
+        let limit = limit.map_or(Msat::MAX_MONEY, Sat::saturating_msat);
+        match self.open().link == Link::Up && exposure > limit {
+            true => wrong("what fees may take is bounded", format!("{}: {exposure}", self.name)),
+            false => Ok(()),
+        }
     }
 
     /// Hears a message; the node remembers an add by its hash.
@@ -114,6 +145,7 @@ impl Peer {
                     self.published.push(*tx);
                 }
                 Output::Event(event) => self.learns(event)?,
+                Output::Disconnect if self.is_careful => self.hung_up = true,
                 Output::Disconnect => return wrong("honest sides never object", self.name),
                 Output::Watch { .. } => {}
                 Output::Idle { .. } => break,
@@ -206,6 +238,16 @@ impl Peer {
         let durable = self.durable()?;
         let signer = self.keys.signer();
         let live = &self.channel.funded().expect("funded").contract;
+        match message {
+            Message::UpdateFee(fee) if fee.feerate_per_kw < FeeratePerKw::FLOOR.per_kw() => {
+                return wrong("feerates stay above the floor", self.name);
+            }
+            Message::Warning(said) if self.is_careful && said.data.contains("into trimmed") => {
+                self.durable = Some(durable);
+                return Ok(());
+            }
+            _ => {}
+        }
         let verdict = self.witness.may_say(message, &durable, live, signer.as_ref());
         self.durable = Some(durable);
         verdict.map_err(|Wrong { check, what }| {

@@ -122,7 +122,7 @@ fn lives(world: &mut World, end: End) -> Sound {
 }
 
 /// One thing happens.
-fn happens(world: &mut World) -> Sound {
+pub fn happens(world: &mut World) -> Sound {
     let side = world.dice.below(2) as usize;
     match world.dice.below(100) {
         0..=34 => drop(world.delivers(side)?),

@@ -28,7 +28,13 @@ fn start(kind: u64) -> &'static Start {
         let kinds = formats.into_iter().flat_map(|format| [0, 1, 2].map(|terms| (format, terms)));
         let unready = Pair::funded(|_, _| {});
         let ready = kinds.map(|(format, terms)| open(format, terms));
-        ready.chain([[unready.alice.disk, unready.bob.disk]]).collect()
+        let at_once = Pair::funded(|open, policy| {
+            (open.channel_type.zero_conf, policy.zero_conf) = (true, true);
+            (open.alias, policy.alias) = (Some(1), Some(2));
+            open.push = Msat::new(300_000_000);
+        });
+        let early = [unready, at_once].map(|pair| [pair.alice.disk, pair.bob.disk]);
+        ready.chain(early).collect()
     });
     &starts[kind as usize % starts.len()]
 }
@@ -55,6 +61,10 @@ pub struct World {
     /// What happened, for whoever must understand a failure.
     pub log: Vec<String>,
     pub up: bool,
+    /// What each side may lose to fees, if not the default.
+    pub limit: Option<Sat>,
+    /// An offer passed it.
+    over: Option<Wrong>,
     /// Messages go through their encoding.
     pub encodes: bool,
     /// The number that each payment hash is made of.
@@ -75,6 +85,8 @@ impl World {
             dice: Dice::new(seed),
             log: Vec::new(),
             up: false,
+            limit: None,
+            over: None,
             encodes: false,
             numbers: BTreeMap::new(),
             began,
@@ -90,6 +102,9 @@ impl World {
 
     /// What a side said while the wire was cut is lost; then both views are compared.
     pub fn look(&mut self) -> Sound {
+        if let Some(over) = self.over.take() {
+            return Err(over);
+        }
         if !self.up {
             self.peers.iter_mut().for_each(|peer| peer.said.clear());
         }
@@ -123,7 +138,11 @@ impl World {
             None => vec![heard],
         };
         for message in heard {
+            let raises = matches!(&message, Message::UpdateFee(fee) if to.raises(fee));
             to.hears(message);
+            if raises {
+                to.is_within(self.limit)?;
+            }
         }
         Ok(true)
     }
@@ -131,6 +150,10 @@ impl World {
     /// A side does what its core wants; what it says goes on the wire, if there is one.
     pub fn drains(&mut self, side: usize) -> Sound {
         self.peers[side].drain()?;
+        if std::mem::take(&mut self.peers[side].hung_up) {
+            self.notes(format!("{} hangs up", self.peers[side].name));
+            self.cuts([true, true])?;
+        }
         self.look()
     }
 
@@ -162,6 +185,9 @@ impl World {
         self.notes(format!("{} falls, {survive} writes survive", self.peers[side].name));
         self.cuts([side != 0, side != 1])?;
         self.peers[side].crashes(survive)?;
+        if let Some(limit) = self.limit {
+            self.peers[side].is_told(limit);
+        }
         self.look()
     }
 
@@ -171,9 +197,12 @@ impl World {
         let hash = preimage(number).hash();
         self.numbers.insert(hash, number);
         let command = Command::Offer(offer(amount, hash));
-        let peer = &mut self.peers[side];
+        let (peer, limit) = (&mut self.peers[side], self.limit);
+        let before = peer.open().contract.exposure();
         let taken = matches!(peer.takes(Input::Command(command)), Ok(Handled::Offered(_)));
         if taken {
+            let raised = peer.open().contract.exposure() > before;
+            self.over = peer.is_within(limit.filter(|_| raised)).err();
             peer.witness.offered.insert(hash, amount);
             self.notes(format!("{} offers {amount}", self.peers[side].name));
         }
