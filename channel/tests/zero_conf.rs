@@ -16,7 +16,7 @@ fn funded(scid_alias: bool, zero_conf: bool) -> Pair {
     Pair::funded(|open, policy| {
         (open.alias, policy.alias) = (Some(ALICES), Some(BOBS));
         (open.channel_type.scid_alias, open.channel_type.zero_conf) = (scid_alias, zero_conf);
-        policy.zero_conf = true;
+        policy.zero_conf = zero_conf;
     })
 }
 
@@ -113,6 +113,22 @@ fn channel_ready_lost_in_a_crash_is_said_again() {
     assert!(pair.alice.is_usable() && pair.bob.is_usable());
     pair.alice_pays(1_000_000, 1);
     pair.agree();
+}
+
+#[test]
+fn a_trusted_peer_need_not_ask_for_zero_conf_with_an_unannounced_channel() {
+    for announce in [false, true] {
+        let mut pair = Pair::funded(|open, policy| {
+            (open.alias, policy.alias) = (Some(ALICES), Some(BOBS));
+            (open.announce, policy.zero_conf) = (announce, true);
+        });
+        assert_eq!(pair.bob.open().contract.params.zero_conf(), !announce);
+        assert!(!pair.alice.is_usable() && !pair.bob.is_usable(), "the opener asked for a depth");
+        confirms(&mut pair, 3, REAL);
+        assert!(pair.alice.is_usable() && pair.bob.is_usable());
+        pair.alice_pays(5_000_000, 1);
+        pair.agree();
+    }
 }
 
 #[test]

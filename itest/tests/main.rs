@@ -11,6 +11,7 @@ mod bitcoind;
 mod chain_box;
 mod channel_kinds;
 mod command_line;
+mod feerates;
 mod invoice_news;
 mod killed;
 mod ldk_alone;

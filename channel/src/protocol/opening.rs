@@ -73,7 +73,8 @@ pub struct AcceptPolicy {
     pub max_capacity: Sat,
     /// We take channels with anchors, not only those without.
     pub anchors: bool,
-    /// We trust the peer to publish F as it says: `option_zeroconf` is accepted.
+    /// We trust the peer to publish F as it says: `option_zeroconf` is accepted, and an unannounced
+    /// channel is used at once without it too, if it has an alias.
     pub zero_conf: bool,
     /// As in [`OpenRequest::alias`]; none refuses the channel type `option_scid_alias` too.
     pub alias: Option<u64>,
@@ -316,13 +317,16 @@ impl Accepted {
         let largest_dust = remote.dust_limit.max(local.dust_limit);
         local.channel_reserve = local.channel_reserve.max(largest_dust);
         check_side(OPEN, &remote, &local, capacity)?;
+        // Some openers have no other way to ask for it than to be trusted.
+        let announce = fields.channel_flags & 1 == 1;
+        let trusted = policy.zero_conf && policy.alias.is_some() && !announce;
         let params = ChannelParams {
             format,
             funder: Side::Remote,
             local,
             remote,
-            announce: fields.channel_flags & 1 == 1,
-            minimum_depth: if zero_conf { 0 } else { policy.minimum_depth.max(1) },
+            announce,
+            minimum_depth: if zero_conf || trusted { 0 } else { policy.minimum_depth.max(1) },
             scid_alias,
         };
         let base = Balances {

@@ -186,6 +186,16 @@ impl Bitcoind {
         self.run()
     }
 
+    /// As [`Bitcoind::restart`], with the least feerate that it relays, in sat/vB.
+    ///
+    /// # Errors
+    /// When it does not stop or start.
+    pub fn restart_relaying_from(&self, sat_per_vb: u64) -> Result<()> {
+        self.stop()?;
+        let btc_per_kvb = bitcoin::Amount::from_sat(sat_per_vb.saturating_mul(1_000)).to_btc();
+        self.run_with(&[format!("-minrelaytxfee={btc_per_kvb:.8}")])
+    }
+
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -206,6 +216,10 @@ impl Bitcoind {
     }
 
     fn run(&self) -> Result<()> {
+        self.run_with(&[])
+    }
+
+    fn run_with(&self, flags: &[String]) -> Result<()> {
         let mut command = self.program.command();
         command
             .arg(format!("-datadir={}", self.dir.path().display()))
@@ -218,6 +232,7 @@ impl Bitcoind {
             .arg(format!("-zmqpubrawblock={}", self.zmq_block()))
             .arg(format!("-zmqpubhashblock={}", self.zmq_block()))
             .arg(format!("-zmqpubrawtx={}", self.zmq_tx()))
+            .args(flags)
             .stdin(Stdio::null());
         if self.program.is_knots()? {
             // Knots relays by rules of its own; the network's are Core's.
