@@ -78,7 +78,7 @@ pub const FLAGS: &[Flag] = &[
         "coin-selection-strategy",
         Value,
         "largest",
-        "which coins pay: largest (no change, or few inputs) or random",
+        "which coins pay: largest (few inputs) or random",
     ),
     flag("trickledelay", Value, "90000", "time between two batches of gossip, in ms"),
     flag("bitcoin.active", Switch, "true", "for lnd's sake; cannot be switched off"),

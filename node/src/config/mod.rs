@@ -4,8 +4,10 @@
 mod address;
 mod flags;
 mod given;
+mod page;
 
 pub use flags::{help, Flag, Kind, FLAGS};
+pub use page::{page, SAMPLE};
 
 use crate::log::Levels;
 use crate::peer::features::Protocol;

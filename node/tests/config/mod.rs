@@ -250,3 +250,30 @@ fn help_names_every_flag_once() {
     }
     assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
 }
+
+#[test]
+fn configuration_page_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, config::page()).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(&path).unwrap_or_default() == config::page(),
+        "docs/configuration.md is out of date: make it again with\n    \
+         UPDATE=1 cargo test -p fulmen-node --test main configuration_page"
+    );
+    let sample = parse(&[], Some(config::SAMPLE)).unwrap();
+    assert_eq!(sample.alias.as_deref(), Some("lightning strikes"));
+    assert_eq!(sample.network, Network::Signet);
+}
+
+/// What lnd's users have in their files.
+#[test]
+fn flags_of_lnd_that_are_not_built_are_refused_with_their_line() {
+    for name in ["tor.active", "accept-keysend", "restlisten", "bitcoin.testnet4"] {
+        let file = format!("[Application Options]\nalias=a\n\n{name}=1\n");
+        let error = parse(&["--bitcoin.regtest"], Some(&file)).unwrap_err();
+        assert!(error.starts_with(&format!("fulmen.conf line 4: --{name}: ")), "{error}");
+        assert!(error.ends_with("is not built into fulmen yet"), "{error}");
+    }
+}
