@@ -18,6 +18,7 @@ mod range;
 mod sqlite;
 mod table;
 mod unit;
+mod wal;
 mod writer;
 
 pub use lock::DirLock;

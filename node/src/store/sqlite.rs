@@ -1,6 +1,6 @@
 //! The storage on SQLite: WAL, synchronous=FULL, every row with a check sum.
 
-use super::{migrate, DirLock, KeyRange};
+use super::{migrate, wal, DirLock, KeyRange};
 use super::{Row, Storage, StoreError, Table, Unit, Write, SCHEMA_VERSION};
 use crate::files;
 use bitcoin::hashes::{siphash24, HashEngine};
@@ -207,7 +207,10 @@ impl At<'_> {
         }
         migrate::run(migrate::STEPS, version, &transaction)?;
         let newest = seal(VERSION_KEY, &SCHEMA_VERSION.to_be_bytes());
-        transaction.execute("REPLACE INTO meta VALUES (?1, ?2)", (VERSION_KEY, newest))?;
+        // Nothing is written where nothing changes.
+        let sql = "INSERT INTO meta VALUES (?1, ?2) \
+                   ON CONFLICT DO UPDATE SET value = excluded.value WHERE value <> excluded.value";
+        transaction.execute(sql, (VERSION_KEY, newest))?;
         transaction.commit()?;
         Ok(connection)
     }
@@ -236,6 +239,7 @@ impl At<'_> {
     /// Reads everything once, writing nothing: version, structure, and the sum of each row. Returns
     /// the version; one of an earlier version has been copied.
     fn check(&self) -> Result<u32, StoreError> {
+        self.check_log()?;
         let connection = self.open_reader().map_err(|error| self.refused(error))?;
         let found: String = connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -267,6 +271,15 @@ impl At<'_> {
             migrate::back_up(&connection, self.0, version)?;
         }
         Ok(version)
+    }
+
+    /// The log that a crash left: SQLite takes what follows an altered byte for never written.
+    fn check_log(&self) -> Result<(), StoreError> {
+        match std::fs::read(files::beside(self.0, "-wal")) {
+            Ok(log) => wal::check(&log).map_err(|why| self.damaged(why)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(self.unusable(error)),
+        }
     }
 
     fn has(&self, connection: &Connection, table: Table) -> Result<bool, StoreError> {

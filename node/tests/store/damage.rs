@@ -190,3 +190,68 @@ fn a_full_disk_fails_the_write_keeps_what_was_there_and_stops() {
     assert_eq!(store.get(Table::Meta, b"small").unwrap(), None);
     assert_eq!(store.get(Table::Preimage, &[1]).unwrap(), Some(MARK.to_vec()));
 }
+
+/// A store of 30 commits that was killed: its file, and a log that holds what the file lacks.
+fn killed(dir: &Path) -> (PathBuf, Vec<u8>) {
+    let path = dir.join("fulmen.db");
+    let store = Store::open(&path).unwrap();
+    for n in 0..30u8 {
+        let mut unit = Unit::new();
+        unit.put(Table::Circuit, [n], vec![n; 3_000]);
+        store.commit_blocking(unit).unwrap();
+    }
+    let copy = dir.join("copy").join("fulmen.db");
+    std::fs::create_dir(dir.join("copy")).unwrap();
+    let wal = std::fs::read(path.with_extension("db-wal")).unwrap();
+    std::fs::copy(&path, &copy).unwrap();
+    store.close();
+    (copy, wal)
+}
+
+#[test]
+fn a_flipped_byte_in_the_log_is_refused_unless_the_last_commit_alone_is_lost() {
+    let dir = tempdir().unwrap();
+    let (path, good) = killed(dir.path());
+    let (file, log) = (std::fs::read(&path).unwrap(), path.with_extension("db-wal"));
+    let mut refused = 0;
+    let flips = (0..good.len()).step_by(good.len() / 150).chain([0, 8, 17, 25, 31, 33, 40, 50]);
+    for at in flips {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x04;
+        std::fs::write(&path, &file).unwrap();
+        std::fs::write(&log, &bytes).unwrap();
+        match Store::open(&path) {
+            Err(error) => {
+                assert!(error.to_string().contains("log"), "byte {at}: {error}");
+                assert!(
+                    std::fs::read(&path).unwrap() == file && std::fs::read(&log).unwrap() == bytes
+                );
+                refused += 1;
+            }
+            Ok(store) => {
+                for n in 0..29u8 {
+                    let value = store.get(Table::Circuit, &[n]).unwrap();
+                    assert_eq!(value, Some(vec![n; 3_000]), "byte {at} of {}", good.len());
+                }
+                store.close();
+            }
+        }
+    }
+    assert!(refused > 120, "only {refused} refused");
+}
+
+#[test]
+fn a_log_that_a_power_cut_tore_is_taken() {
+    let dir = tempdir().unwrap();
+    let (path, good) = killed(dir.path());
+    let (file, log) = (std::fs::read(&path).unwrap(), path.with_extension("db-wal"));
+    let zeros = vec![0; good.len()];
+    let half = [&good[..good.len() / 2], &zeros[good.len() / 2..]].concat();
+    for bytes in
+        [&good, &good[..good.len() - 1], &good[..good.len() / 2], &half, &zeros, &good[..9]]
+    {
+        std::fs::write(&path, &file).unwrap();
+        std::fs::write(&log, bytes).unwrap();
+        Store::open(&path).unwrap().close();
+    }
+}
