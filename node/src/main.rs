@@ -37,11 +37,14 @@ fn start() -> Result<(), String> {
     let config = Config::parse(&args, text.as_deref(), &home).map_err(|e| e.to_string())?;
     fulmen_node::log::start(&config.levels, &config.log_dir)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let stop = watch::Sender::new(false);
         tokio::spawn(stop_on_signal(stop.clone()));
         run::run(config, stop).await
-    })
+    });
+    // All that matters is stopped and on disk; a call to a bitcoind that hangs is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 /// SIGINT and SIGTERM stop the daemon in order.

@@ -22,7 +22,7 @@ use crate::node::Node;
 use crate::recovery;
 use crate::rpc::{self, Front};
 use crate::sends::load_broadcasts;
-use crate::store::{Store, Unit};
+use crate::store::{Store, StoreError, Unit};
 use crate::switchboard::Switchboard;
 use crate::unlock::{Files, Opened, Unlocker};
 use fulmen_proto::lnrpc::WalletState;
@@ -98,6 +98,7 @@ async fn live(
         // Whoever asked may have gone away.
         let _ = answer.send(bakery.bake(crate::auth::admin()));
     }
+    let database = config.database_path();
     let (peer_events, peer_news) = mpsc::channel(EVENTS);
     let node = assemble::node(config, store.clone(), keys, bakery, peer_events, stop);
     let node = Arc::new(node.await?);
@@ -106,18 +107,27 @@ async fn live(
     front.active(rpc::routes(&node));
     let mut failed = store.failed();
     let ended = tokio::select! {
+        biased;
         _ = stopped.wait_for(|stop| *stop) => {
             tracing::info!("stopping");
             Ok(())
         }
+        why = disk_failed(&mut failed) => {
+            Err(format!("{why}; see to the disk of {}, then start again", database.display()))
+        }
         why = serve_channels(&node, front, birthday) => why,
-        _ = failed.wait_for(Option::is_some) => Err("the disk failed: see the log".into()),
     };
     if let Err(why) = &ended {
         tracing::error!("stopping: {why}");
     }
     shut_down(&node.services).await;
     ended
+}
+
+/// Ends when a write has failed, and says why.
+async fn disk_failed(failed: &mut watch::Receiver<Option<StoreError>>) -> Failure {
+    let error = failed.wait_for(Option::is_some).await;
+    error.ok().and_then(|error| error.as_ref().map(text)).unwrap_or_default()
 }
 
 /// Opens the wallet as the settings say, or waits until its owner does.

@@ -14,6 +14,7 @@ pub mod broadcast;
 pub mod fees;
 pub mod follow;
 pub mod rpc;
+pub mod silence;
 pub mod spends;
 pub mod watcher;
 pub mod zmq;
@@ -29,6 +30,7 @@ use bitcoin::{Block, BlockHash, Network, OutPoint, Transaction, Txid};
 use follow::BlockSource;
 use fulmen_channel::amount::{FeeratePerKw, Height};
 use rpc::{chain_name, ChainInfo, Rpc};
+use silence::Ear;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -136,9 +138,18 @@ pub enum ChainError {
 }
 
 fn wrong_network(wanted: &str, is: &str) -> String {
+    let flag = |chain: &str| match chain {
+        "main" => "--bitcoin.mainnet",
+        "test" => "--bitcoin.testnet",
+        "signet" => "--bitcoin.signet",
+        "regtest" => "--bitcoin.regtest",
+        _ => "another network",
+    };
     format!(
-        "bitcoind is on the network {is}, but we are set to {wanted}; start one of them with the \
-         other's network"
+        "bitcoind is on the network {is}, but {} is set: give {} instead, start bitcoind with \
+         -chain={wanted}, or name another one with --bitcoind.rpchost",
+        flag(wanted),
+        flag(is)
     )
 }
 
@@ -249,6 +260,10 @@ impl Chain {
             events,
             status: inner.status.clone(),
             poll: config.poll,
+            block_ear: config.zmq_block.is_some().then(Ear::default),
+            tx_ear: config.zmq_tx.is_some().then(Ear::default),
+            endpoints: [config.zmq_block.clone(), config.zmq_tx.clone()],
+            live: false,
         };
         let mut stop = inner.stop.subscribe();
         *lock(&inner.task) = Some(tokio::spawn(async move {
@@ -413,6 +428,13 @@ struct Task {
     events: mpsc::Sender<ChainEvent>,
     status: watch::Sender<Status>,
     poll: Duration,
+    /// What is expected of ZMQ, where an endpoint is given.
+    block_ear: Option<Ear>,
+    tx_ear: Option<Ear>,
+    /// Of blocks and of transactions, for the log.
+    endpoints: [Option<String>; 2],
+    /// All blocks were delivered once since bitcoind was last away: further ones are announced.
+    live: bool,
 }
 
 /// How soon we try again when bitcoind is away.
@@ -434,6 +456,7 @@ impl Task {
                 return;
             };
             for event in events {
+                self.expect_notices(&event);
                 if self.events.send(event).await.is_err() {
                     return;
                 }
@@ -462,23 +485,78 @@ impl Task {
         let deadline = tokio::time::Instant::now().checked_add(wait)?;
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(deadline) => return Some(()),
+                () = tokio::time::sleep_until(deadline) => {
+                    self.live |= watcher.up();
+                    self.tell_of_silence(watcher);
+                    return Some(());
+                }
                 () = self.events.closed() => return None,
                 Some(command) = self.commands.recv() => {
                     watcher.command(command);
                     return Some(());
                 }
-                Some(notice) = self.notices.recv() => match notice {
-                    Notice::Block => return Some(()),
-                    Notice::Lost => {
-                        watcher.command(Command::LookAtMempool);
-                        return Some(());
+                Some(notice) = self.notices.recv() => {
+                    self.live |= watcher.up();
+                    self.hear(&notice, watcher);
+                    match notice {
+                        Notice::Block => return Some(()),
+                        Notice::Lost => {
+                            watcher.command(Command::LookAtMempool);
+                            return Some(());
+                        }
+                        Notice::Transaction(tx) => {
+                            self.events.send(ChainEvent::Mempool(tx)).await.ok()?;
+                        }
                     }
-                    Notice::Transaction(tx) => {
-                        self.events.send(ChainEvent::Mempool(tx)).await.ok()?;
-                    }
-                },
+                }
             }
+        }
+    }
+
+    /// A block makes bitcoind publish; one that it brought along when it came back does not count.
+    fn expect_notices(&mut self, event: &ChainEvent) {
+        let mut ears = [&mut self.block_ear, &mut self.tx_ear];
+        let each = ears.iter_mut().filter_map(|ear| ear.as_mut());
+        match event {
+            ChainEvent::Connected { .. } if self.live => each.for_each(Ear::block),
+            ChainEvent::Down { .. } => {
+                self.live = false;
+                each.for_each(Ear::forget);
+            }
+            _ => {}
+        }
+    }
+
+    fn hear(&mut self, notice: &Notice, watcher: &mut Watcher) {
+        let of_blocks = *notice == Notice::Block;
+        let ear = if of_blocks { &mut self.block_ear } else { &mut self.tx_ear };
+        if ear.as_mut().is_some_and(Ear::heard) {
+            tracing::info!("bitcoind's ZMQ is heard again");
+            if !of_blocks {
+                watcher.command(Command::PollMempool(false));
+                watcher.command(Command::LookAtMempool);
+            }
+        }
+    }
+
+    fn tell_of_silence(&mut self, watcher: &mut Watcher) {
+        let [block, tx] = &self.endpoints;
+        let warn = |endpoint: &Option<String>, ours: &str, theirs: &str| {
+            tracing::warn!(
+                "a block came, but no notice of it from bitcoind's ZMQ at {}: check {ours}, and \
+                 that bitcoind runs with {theirs} on that address; until then it is asked every {} \
+                 seconds",
+                endpoint.as_deref().unwrap_or_default(),
+                self.poll.as_secs()
+            );
+        };
+        if self.block_ear.as_mut().is_some_and(Ear::waited) {
+            let ours = "--bitcoind.zmqpubrawblock (or --bitcoind.zmqpubhashblock)";
+            warn(block, ours, "-zmqpubrawblock (or -zmqpubhashblock)");
+        }
+        if self.tx_ear.as_mut().is_some_and(Ear::waited) {
+            warn(tx, "--bitcoind.zmqpubrawtx", "-zmqpubrawtx");
+            watcher.command(Command::PollMempool(true));
         }
     }
 }

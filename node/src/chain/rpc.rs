@@ -32,7 +32,10 @@ pub enum RpcAuth {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RpcError {
     /// No answer at all.
-    #[error("cannot reach bitcoind at {host}: {why}; is it running, and is that its RPC address?")]
+    #[error(
+        "cannot reach bitcoind at {host}: {why}; is it running, and is --bitcoind.rpchost its RPC \
+         address?"
+    )]
     Unreachable {
         /// The address that was tried.
         host: String,
@@ -42,14 +45,18 @@ pub enum RpcError {
     /// HTTP 401.
     #[error(
         "bitcoind at {host} refuses our RPC credentials; check --bitcoind.rpcuser and \
-         --bitcoind.rpcpass, or the cookie file"
+         --bitcoind.rpcpass, or the cookie file (--bitcoind.rpccookie), and bitcoind's rpcallowip"
     )]
     Credentials {
         /// The address that was tried.
         host: String,
     },
     /// The cookie file cannot be read.
-    #[error("cannot read bitcoind's cookie file {path}: {why}")]
+    #[error(
+        "cannot read bitcoind's cookie file {path}: {why}; is bitcoind running, and is that the \
+         file? Name it with --bitcoind.rpccookie, or give --bitcoind.rpcuser and \
+         --bitcoind.rpcpass"
+    )]
     Cookie {
         /// The file.
         path: String,
@@ -73,7 +80,9 @@ pub enum RpcError {
     #[error("bitcoind has pruned block {0}")]
     Pruned(Height),
     /// An answer that we cannot read.
-    #[error("bitcoind's answer to {method} makes no sense: {why}")]
+    #[error(
+        "bitcoind's answer to {method} makes no sense: {why}; is --bitcoind.rpchost its RPC address?"
+    )]
     Garbage {
         /// The method called.
         method: &'static str,
@@ -241,8 +250,14 @@ impl Rpc {
 
     /// A whole block, from the active chain or not.
     pub fn block(&self, hash: BlockHash) -> Result<Block, RpcError> {
-        let hex: String = self.call("getblock", &[json!(hash), json!(0)])?;
-        parse("getblock", &hex)
+        let method = "getblock";
+        let hex: String = self.call(method, &[json!(hash), json!(0)])?;
+        let block: Block = parse(method, &hex)?;
+        // What was garbled on the way must not become our chain.
+        match block.block_hash() == hash && block.check_merkle_root() {
+            true => Ok(block),
+            false => Err(RpcError::Garbage { method, why: format!("it is not block {hash}") }),
+        }
     }
 
     /// Hands a transaction to the mempool and the network.
@@ -282,7 +297,13 @@ impl Rpc {
     pub fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, RpcError> {
         let method = "getrawtransaction";
         let hex: Option<String> = none_if(NOT_FOUND, self.call(method, &[json!(txid)]))?;
-        hex.map(|hex| parse(method, &hex)).transpose()
+        let tx: Option<Transaction> = hex.map(|hex| parse(method, &hex)).transpose()?;
+        match &tx {
+            Some(other) if other.compute_txid() != txid => {
+                Err(RpcError::Garbage { method, why: format!("it is not transaction {txid}") })
+            }
+            _ => Ok(tx),
+        }
     }
 
     /// Whether `txid` is in the mempool.

@@ -52,6 +52,8 @@ pub enum Command {
     Abandon(Txid),
     /// Look at the mempool at the next turn: notices were lost.
     LookAtMempool,
+    /// Look at it in each idle turn, or no longer: notices do not come, or come again.
+    PollMempool(bool),
 }
 
 /// The outcome of a turn.
@@ -162,6 +164,7 @@ impl Watcher {
             }
             Command::Abandon(txid) => self.broadcasts.abandon(&txid),
             Command::LookAtMempool => self.look_at_mempool = true,
+            Command::PollMempool(poll) => self.rules.poll_mempool = poll,
         }
     }
 
@@ -216,7 +219,10 @@ impl Watcher {
             Ok(Step::Connect(at, block)) => self.connected(at, block),
             Ok(Step::Disconnect(at)) => self.disconnected(at),
             Ok(Step::AtTip) => return self.at_tip(node),
-            Err(FollowError::Source(error)) => return Err(error.into()),
+            Err(FollowError::Source(error)) => {
+                let next = self.tip().map(|tip| tip.height.plus(1));
+                return Err(Trouble::of(error, next));
+            }
             Err(stranger) => return Err(Trouble::Stop(stranger.to_string())),
         };
         Ok(Turn { events: vec![event], ..Turn::default() })
@@ -341,7 +347,8 @@ impl Watcher {
             None => (node.hash_at(height)?)
                 .ok_or_else(|| Trouble::Wait(format!("bitcoind has no block {height} now")))?,
         };
-        Ok(Arc::new(node.block(hash)?))
+        let block = node.block(hash).map_err(|error| Trouble::of(error, Some(height)))?;
+        Ok(Arc::new(block))
     }
 }
 
@@ -353,15 +360,22 @@ enum Trouble {
     Stop(String),
 }
 
-impl From<RpcError> for Trouble {
-    fn from(error: RpcError) -> Trouble {
-        match error {
-            RpcError::Refused { message, .. } if message.contains("pruned") => Trouble::Stop(
-                "bitcoind has pruned a block that we have not seen yet; let it keep more blocks \
-                 (prune=) or fetch them again (-reindex), then start again"
-                    .into(),
-            ),
+impl Trouble {
+    /// What `error` means where the block at `height` was wanted.
+    fn of(error: RpcError, height: Option<Height>) -> Trouble {
+        match height.into_iter().fold(error, RpcError::of_block) {
+            pruned @ RpcError::Pruned(height) => Trouble::Stop(format!(
+                "{pruned}, which we have not seen yet. Have it fetch the blocks from {height} on \
+                 again: with `bitcoin-cli getblockfrompeer`, or all of them with a larger -prune= \
+                 and -reindex; then start again"
+            )),
             error => Trouble::Wait(error.to_string()),
         }
+    }
+}
+
+impl From<RpcError> for Trouble {
+    fn from(error: RpcError) -> Trouble {
+        Trouble::of(error, None)
     }
 }

@@ -207,8 +207,11 @@ fn what_waiting_cannot_mend_stops_the_watcher() {
             other => panic!("{other:?}"),
         }
     };
-    stopped(&|node| node.stranger.set(true), "on the network signet, but we are set to regtest");
-    stopped(&|node| node.pruned_below.set(6), "pruned a block that we have not seen yet");
+    stopped(
+        &|node| node.stranger.set(true),
+        "on the network signet, but --bitcoin.regtest is set: give --bitcoin.signet",
+    );
+    stopped(&|node| node.pruned_below.set(6), "pruned block 4, which we have not seen yet");
     stopped(
         &|node| {
             let old = node.at(3);
