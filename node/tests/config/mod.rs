@@ -174,6 +174,14 @@ fn what_cannot_be_used_is_refused_by_name() {
         (&["--alias", "--noseedbackup"], "--alias needs a value"),
         (&["--restlisten=:8080"], "--restlisten: the REST interface is not built into fulmen yet"),
         (&["--noseedbackup=maybe"], "--noseedbackup=maybe: must be true or false"),
+        (
+            &["--wallet-unlock-allow-create"],
+            "--wallet-unlock-allow-create needs --wallet-unlock-password-file",
+        ),
+        (
+            &["--noseedbackup", "--wallet-unlock-password-file=p"],
+            "--noseedbackup and --wallet-unlock-password-file exclude each other",
+        ),
         (&["--color=red"], "--color=red: must be #RRGGBB"),
         (&["--debuglevel=loud"], "--debuglevel=loud: \"loud\" is not a level"),
         (&["--alias=123456789012345678901234567890123"], "--alias=12345678901234"),

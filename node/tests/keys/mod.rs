@@ -187,3 +187,52 @@ fn a_weaker_cost_written_into_the_file_does_not_open_it() {
     std::fs::write(&path, text).unwrap();
     assert!(matches!(seed_file::open(&path, b"password"), Err(KeyError::Damaged { .. })));
 }
+
+#[test]
+fn a_master_key_is_kept_in_a_file_of_its_own_version() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("wallet.seed");
+    // The first test vector of BIP 32.
+    let text = "xprv9s21ZrQH143K3QTDL4LXw2F7HEK3wJUD2nW2nRk4stbPy6cq3jPPqjiChkVvvNKmPGJxWUtg6LnF5\
+                kejMRNNU3TGtRBeJgk33yuGBxrMPHi";
+    let seed = Seed::from_master_key(text, 77).unwrap();
+    assert!(seed.words().is_empty() && seed.word_bytes().is_empty());
+    let cost = Cost { memory_kib: 8, passes: 1 };
+    seed_file::create(&path, &seed, b"password", cost).unwrap();
+    assert!(std::fs::read_to_string(&path).unwrap().contains("\"version\": 2"));
+    let again = seed_file::change_password(&path, b"password", b"drowssap", cost).unwrap();
+    assert_eq!(seed_file::open(&path, b"drowssap").unwrap(), again);
+    assert_eq!((again.birthday(), again == seed), (77, true));
+    let ring = KeyRing::new(&seed, Network::Bitcoin).unwrap();
+    let master = KeyRing::from_master(Xpriv::from_str(text).unwrap(), Network::Bitcoin).unwrap();
+    assert_eq!(ring.node_id(), master.node_id());
+
+    let refused = |result: Result<KeyRing, KeyError>| result.unwrap_err().to_string();
+    let other = KeyRing::new(&seed, Network::Regtest);
+    assert!(refused(other).contains("not one of regtest"));
+    // m/0H of the same vector.
+    let child =
+        "xprv9uHRZZhk6KAJC1avXpDAp4MDc3sQKNxDiPvvkX8Br5ngLNv1TxvUxt4cV1rGL5hj6KCesnDYUhd7oW\
+                 gT11eZG7XnxHrnYeSvkzY7d2bhkJ7";
+    let child = Seed::from_master_key(child, 0).unwrap_err().to_string();
+    assert!(child.contains("1 steps below the root"), "{child}");
+    assert!(Seed::from_master_key("xprv", 0).is_err());
+}
+
+#[test]
+fn the_bytes_of_the_words_are_what_the_words_stand_for() {
+    let seed = Seed::from_entropy([0xff; 32], 0);
+    assert_eq!(seed.word_bytes().len(), 33);
+    let list = bip39::Language::English.word_list();
+    let bits: String = seed
+        .words()
+        .iter()
+        .map(|word| {
+            let number = list.iter().position(|listed| listed == word).unwrap();
+            format!("{number:011b}")
+        })
+        .collect();
+    let bytes: String = seed.word_bytes().iter().map(|byte| format!("{byte:08b}")).collect();
+    assert_eq!(bits, bytes);
+    assert!(Seed::from_words(&seed.words(), 9).unwrap().is_same(&seed));
+}

@@ -11,4 +11,5 @@ mod coins;
 mod fund;
 mod history;
 mod purse;
+mod recovery;
 mod select;

@@ -4,12 +4,12 @@ use crate::chain::fake::{foreign, spend, FakeNode};
 use bitcoin::bip32::Xpriv;
 use bitcoin::consensus::encode::serialize;
 use bitcoin::{Network, OutPoint, ScriptBuf, Transaction, TxOut};
-use fulmen_channel::amount::{FeeratePerKw, Sat};
+use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use fulmen_node::chain::follow::BlockSource;
 use fulmen_node::chain::BlockRef;
 use fulmen_node::keys::{KeyRing, Purpose};
 use fulmen_node::store::{Row, Table, Unit, Write};
-use fulmen_node::wallet::{Balance, FundError, FundRequest, Reservation, Wallet};
+use fulmen_node::wallet::{ask_recovery, Balance, FundError, FundRequest, Reservation, Wallet};
 use std::collections::BTreeMap;
 
 pub struct Purse {
@@ -64,6 +64,47 @@ impl Purse {
         assert_eq!(before.transactions(), self.wallet.transactions());
         assert_eq!(before.recent_blocks(), self.wallet.recent_blocks());
         assert!(before.reservations().eq(self.wallet.reservations()));
+    }
+
+    /// A wallet of the same keys on the same chain that has seen no block.
+    pub fn blind(&self) -> Purse {
+        let wallet = Wallet::from_rows(&self.ring, Network::Regtest, vec![], vec![]).unwrap();
+        let chain = FakeNode::with_height(200);
+        Purse { wallet, chain, ring: self.ring.clone(), rows: BTreeMap::new(), payers: 100 }
+    }
+
+    /// Nothing is left but the keys, and the wallet is to look for its coins.
+    pub fn lose_rows(&mut self, window: u32) {
+        self.rows.clear();
+        self.asks(window);
+    }
+
+    /// The wallet, read again, is to look for its coins.
+    pub fn asks(&mut self, window: u32) {
+        self.act(|_, unit| ask_recovery(window, unit));
+        let (wallet, reserved) = (self.rows_of(Table::Wallet), self.rows_of(Table::Reservation));
+        let again = Wallet::from_rows(&self.ring, Network::Regtest, wallet, reserved);
+        self.wallet = again.unwrap();
+    }
+
+    /// Hands the wallet the blocks of its search that the chain has now.
+    pub fn reads(&mut self, first: Height, last: Height) {
+        let blocks = (first.number()..=last.number()).map(|height| {
+            let at = self.chain.at(height);
+            (at, self.chain.block(at.hash).unwrap())
+        });
+        let blocks: Vec<_> = blocks.collect();
+        self.act(|wallet, unit| wallet.recover(&blocks, unit));
+    }
+
+    /// The last block of the wallet's chain, or of the chain if it has none.
+    pub fn tip(&self) -> BlockRef {
+        self.wallet.tip().unwrap_or_else(|| self.chain.best().unwrap())
+    }
+
+    /// Connects the chain's block at `height`.
+    pub fn connects(&mut self, height: u32) {
+        self.connect(self.chain.at(height));
     }
 
     pub fn rows_of(&self, table: Table) -> Vec<Row> {
