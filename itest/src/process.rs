@@ -1,7 +1,8 @@
 //! Child processes that cannot outlive the test: killed on drop by their own process id, and by
-//! the kernel should the test process itself die.
+//! the kernel (of Linux) should the test process itself die.
 
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{channel, Sender};
@@ -71,7 +72,12 @@ impl Drop for Process {
     }
 }
 
+/// Elsewhere a child outlives a parent that is killed: only Linux has that signal.
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent(_command: &mut Command) {}
+
 /// Has the kernel kill the child when the thread that started it ends.
+#[cfg(target_os = "linux")]
 fn die_with_parent(command: &mut Command) {
     let parent = std::process::id();
     let ask = move || {

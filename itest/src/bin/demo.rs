@@ -1,104 +1,116 @@
-//! `cargo demo`: two daemons on a bitcoind open a channel, pay each other, and close it.
+//! `cargo demo`: two daemons open a channel, pay each other and close it, drawn from what is on
+//! chain. On the machine's bitcoind, or on the chain in a box where there is none.
 
+use std::io::{stdin, stdout, IsTerminal};
 use std::time::Instant;
 
-use fulmen_channel::amount::{Msat, Sat};
-use fulmen_itest::failure::Result;
+use fulmen_channel::amount::Sat;
+use fulmen_itest::bitcoind::{Program, WORDS};
+use fulmen_itest::build;
+use fulmen_itest::chainbox::shell;
+use fulmen_itest::demo::facts;
+use fulmen_itest::demo::picture::{draw, grouped};
+use fulmen_itest::failure::{Failure, Result};
 use fulmen_itest::regtest::{Cluster, Daemon, Peer};
 
 const CAPACITY: Sat = Sat::new(1_000_000);
-const SMALL_PAYMENTS: u32 = 20;
+/// The argument that makes this program the chain that the demo runs on.
+const AS_CHAIN: &str = "--chain-in-a-box";
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    println!("\nLooking for bitcoind, building fulmend …");
-    let cluster = Cluster::start()?;
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let keep = match arguments.first().map(String::as_str) {
+        Some(AS_CHAIN) => return shell::run(arguments.into_iter().skip(1)),
+        Some("--keep") => true,
+        None => false,
+        Some(other) => {
+            return Err(Failure::new(format!("unknown word {other}; say nothing or --keep")))
+        }
+    };
+    tokio::runtime::Runtime::new()?.block_on(demo(keep))
+}
+
+async fn demo(keep: bool) -> Result<()> {
+    let installed = Program::installed();
+    let chain = if installed.is_some() { "bitcoind" } else { "the chain in a box" };
+    let program = match installed {
+        Some(program) => program,
+        None => Program::standing_in(std::env::current_exe()?, &[AS_CHAIN]),
+    };
+    println!("\nStarting {chain}; building fulmend if it is not built yet …");
+    build::fulmend()?;
+    let began = Instant::now();
+    let cluster = Cluster::start_on(program)?;
     let (alice, bob) = (cluster.daemon("alice").await?, cluster.daemon("bob").await?);
-    println!("\n  bitcoind  regtest, {} blocks", cluster.bitcoind().height()?);
+    println!("\n  {chain}, regtest, {} blocks", cluster.bitcoind().height()?);
     for daemon in [&alice, &bob] {
-        println!("  {:<8}  {}@{}", daemon.name(), daemon.node_id()?, daemon.address());
+        println!("  {:<6} {}@{}", daemon.name(), daemon.node_id()?, daemon.address());
     }
 
     step("alice gets 2,000,000 sat on chain and opens a channel of 1,000,000 to bob");
     alice.receives_coins(Sat::new(2_000_000)).await?;
     alice.connects(&bob).await?;
-    let channel = alice.opens(&bob, CAPACITY).await?;
-    println!("  F = {}, six blocks deep", channel.channel_point);
-    draw(&alice).await?;
-
+    alice.opens(&bob, CAPACITY).await?;
     pay(&alice, &bob, Sat::new(400_000)).await?;
     pay(&bob, &alice, Sat::new(150_000)).await?;
-
-    step(&format!("bob pays alice {SMALL_PAYMENTS} times 1 sat, one after another"));
-    let began = Instant::now();
-    for _ in 0..SMALL_PAYMENTS {
-        bob.pays(&alice, Msat::new(1_000)).await?;
+    step("what either could publish now");
+    print!("\n{}", draw(&facts::open(&alice, &bob).await?, stdout().is_terminal()));
+    if keep {
+        return keep_running(&cluster, &alice, &bob);
     }
-    let each = began.elapsed().checked_div(SMALL_PAYMENTS).unwrap_or_default();
-    println!("  settled on both sides, {each:.1?} each");
-    draw(&alice).await?;
 
-    step("alice is killed (kill -9), started again, and pays bob 50,000 sat");
-    alice.killed();
-    alice.starts().await?;
-    alice.active_channel(bob.node_id()?).await?;
-    alice.pays(&bob, Msat::new(50_000_000)).await?;
-    draw(&alice).await?;
-
-    step("they close the channel together");
-    alice.closes(&alice.channel().await?).await?;
+    step("they close it together");
+    let channel = alice.quiet_channel().await?;
+    alice.closes(&channel).await?;
+    let closed =
+        bob.until("the coins are back", async || facts::closed(&alice, &bob, &channel).await);
+    print!("\n{}", draw(&closed.await?, stdout().is_terminal()));
     for daemon in [&alice, &bob] {
-        println!("  {:<8}  {:>9} sat on chain", daemon.name(), coins(daemon).await?);
+        println!("  {:<6} {:>9} sat on chain", daemon.name(), coins(daemon).await?);
     }
-    println!();
+    println!("\nDone in {:.1?}. `cargo demo -- --keep` stays for fulmen-cli.", began.elapsed());
     Ok(())
 }
 
 async fn pay(from: &Daemon, to: &Daemon, amount: Sat) -> Result<()> {
-    step(&format!("{} pays {} {} sat", from.name(), to.name(), grouped(amount.sat())));
+    step(&format!("{} pays {} {} sat", from.name(), to.name(), grouped(amount)));
     let began = Instant::now();
     let payment = from.pays(to, amount.saturating_msat()).await?;
-    println!(
-        "  preimage {}…, {:.1?}",
-        payment.payment_preimage.get(..16).unwrap_or_default(),
-        began.elapsed()
-    );
-    let alice = if from.name() == "alice" { from } else { to };
-    draw(alice).await
+    let preimage = payment.payment_preimage.get(..16).unwrap_or_default();
+    println!("  preimage {preimage}…, {:.1?}", began.elapsed());
+    Ok(())
 }
 
 fn step(what: &str) {
     println!("\n▸ {what}");
 }
 
-/// The channel as a bar: alice's part full, bob's part light.
-async fn draw(alice: &Daemon) -> Result<()> {
-    const WIDTH: u64 = 56;
-    let channel = alice.channel().await?;
-    let (ours, theirs) =
-        (u64::try_from(channel.local_balance)?, u64::try_from(channel.remote_balance)?);
-    let both = ours.saturating_add(theirs);
-    let full = ours.saturating_mul(WIDTH).checked_div(both).unwrap_or_default();
-    let full = usize::try_from(full)?;
-    let rest = usize::try_from(WIDTH)?.saturating_sub(full);
-    println!("  alice {}{} bob", "█".repeat(full), "░".repeat(rest));
-    println!("  {:<31}{:>31}", grouped(ours), grouped(theirs));
-    Ok(())
-}
-
 async fn coins(daemon: &Daemon) -> Result<String> {
-    Ok(grouped(u64::try_from(daemon.coins().await?.total_balance)?))
+    let balance = daemon.coins().await?.total_balance;
+    Ok(grouped(Sat::new(u64::try_from(balance)?)))
 }
 
-/// 1234567 as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && digits.len().saturating_sub(at) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
+/// Says how to use the daemons, and lets the chain be driven until Enter.
+fn keep_running(cluster: &Cluster, alice: &Daemon, bob: &Daemon) -> Result<()> {
+    step("it runs on: in another terminal");
+    let cli = build::fulmen_cli()?;
+    for daemon in [alice, bob] {
+        let (name, dir, rpc) = (daemon.name(), daemon.dir().display(), daemon.rpc_address());
+        let flags = format!("--fulmendir={dir} --rpcserver={rpc} --network=regtest");
+        println!("  alias {name}='{} {flags}'", cli.display());
     }
-    text
+    println!("  alice listchannels");
+    println!("  alice payinvoice --force $(bob addinvoice --amt=1000 | grep -o 'lnbcrt[a-z0-9]*')");
+    println!("\nThe chain is driven here: type {WORDS}, or Enter to end all.");
+    for line in stdin().lines() {
+        let line = line?;
+        if line.trim().is_empty() {
+            break;
+        }
+        match cluster.bitcoind().obeys(&line) {
+            Ok(text) => println!("{text}"),
+            Err(failure) => println!("{failure}"),
+        }
+    }
+    Ok(())
 }

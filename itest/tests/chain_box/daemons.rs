@@ -20,7 +20,7 @@ fn program() -> Program {
     Program::standing_in(env!("CARGO_BIN_EXE_chainbox").into(), &[])
 }
 
-fn cluster() -> Result<Cluster> {
+pub fn cluster() -> Result<Cluster> {
     let cluster = Cluster::start_on(program())?;
     let who = cluster.bitcoind().rpc().get_network_info()?.subversion;
     assert_eq!(who, "/fulmen:chainbox/");

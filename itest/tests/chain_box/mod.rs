@@ -3,7 +3,9 @@
 
 mod beside;
 mod blocks;
+mod claims;
 mod daemons;
+mod drawing;
 mod relay;
 mod replacing;
 mod scripts;
