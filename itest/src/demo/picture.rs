@@ -90,7 +90,7 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const RED: &str = "31";
 
-/// Draws, in colours if asked to. No line is wider than 100 columns for names of up to 12 letters.
+/// Draws, in colours if asked to. No line is wider than 100 columns for names of up to 6 letters.
 pub fn draw(picture: &Picture, colours: bool) -> String {
     let paint = Paint(colours);
     let [one, other] = &picture.sides;
@@ -182,12 +182,12 @@ impl Commitment {
         let (bolt, ours, theirs) = match htlc.offered {
             true => (
                 "offered",
-                ("HT", format!("{owner}, from height {from}, then HTRD {delay} blocks later")),
+                ("HT", format!("{owner}, from height {from}, then HTRD {delay} blocks on")),
                 ("HED", format!("{other}, with the preimage R")),
             ),
             false => (
                 "received",
-                ("HE", format!("{owner}, with the preimage R, then HERD {delay} blocks later")),
+                ("HE", format!("{owner}, with the preimage R, then HERD {delay} blocks on")),
                 ("HTD", format!("{other}, from height {from}")),
             ),
         };
@@ -329,12 +329,12 @@ mod tests {
 
     #[test]
     fn narrow_and_in_colours_only_if_asked() {
-        let mut wide = commitment("abcdefghijkl", "mnopqrstuvwx");
+        let mut wide = commitment("abcdef", "mnopqr");
         let (amount, expiry) = (Sat::new(99_999_999), Height::new(4_000_000));
         wide.htlcs = vec![Htlc { amount, offered: true, expiry }; 2];
         wide.delay = 2_016;
         let mut all = picture(vec![Spend::Commitment(wide.clone()), Spend::Commitment(wide)]);
-        all.sides = ["abcdefghijkl".into(), "mnopqrstuvwx".into()];
+        all.sides = ["abcdef".into(), "mnopqr".into()];
         let plain = draw(&all, false);
         let width = plain.lines().map(|line| line.chars().count()).max();
         assert!(width.unwrap() <= 100, "{width:?}\n{plain}");
