@@ -34,6 +34,8 @@ pub enum Row {
     Life,
     /// Every name that we gave the peer for the channel (BOLT 2, channel_ready): kept for good.
     Aliases,
+    /// What closing together has come to; there is none before somebody wants to.
+    Closing,
 }
 
 /// The first byte of each row's value: the format of what follows. One more with each release in
@@ -59,6 +61,7 @@ impl Row {
             Row::Life => (8, 0, 0),
             Row::Memo(by, id) => (9, side(by), id),
             Row::Aliases => (10, 0, 0),
+            Row::Closing => (11, 0, 0),
         };
         let mut key = vec![kind, side];
         key.extend_from_slice(&id.to_be_bytes());
@@ -82,6 +85,7 @@ impl Row {
             8 => Row::Life,
             9 => Row::Memo(by, id),
             10 => Row::Aliases,
+            11 => Row::Closing,
             _ => return None,
         })
     }

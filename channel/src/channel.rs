@@ -9,6 +9,7 @@ use crate::keys::signer::Signer;
 use crate::message::Message;
 use crate::outbox::Outbox;
 use crate::output::{Event, Output};
+use crate::params::Negotiated;
 use crate::protocol::failing::readable;
 use crate::protocol::open::{Open, Tools};
 use crate::protocol::opening::{AcceptPolicy, Accepted, OpenRequest, Proposed, Signing, ToFund};
@@ -62,6 +63,8 @@ pub struct Channel {
     curve: Arc<dyn Curve>,
     out: Outbox,
     phase: Phase,
+    /// What holds on the connection that the channel is opened on.
+    negotiated: Negotiated,
 }
 
 /// Where the channel is. Each is a type that consumes itself into the next.
@@ -86,8 +89,10 @@ impl Channel {
         signer: Box<dyn Signer>,
         curve: Arc<dyn Curve>,
     ) -> Result<Channel, Refused> {
+        let negotiated = request.negotiated;
         let (proposed, message) = Proposed::new(request, signer.as_ref())?;
-        let mut channel = Self::new(signer, curve, Phase::Proposed(Box::new(proposed)));
+        let phase = Phase::Proposed(Box::new(proposed));
+        let mut channel = Self::new(signer, curve, phase, negotiated);
         channel.out.at_once(Output::Send(Message::OpenChannel(Box::new(message))));
         Ok(channel)
     }
@@ -102,8 +107,10 @@ impl Channel {
         signer: Box<dyn Signer>,
         curve: Arc<dyn Curve>,
     ) -> Result<Channel, Violation> {
+        let negotiated = policy.negotiated;
         let (accepted, message) = Accepted::receive(open, policy, signer.as_ref())?;
-        let mut channel = Self::new(signer, curve, Phase::Accepted(Box::new(accepted)));
+        let phase = Phase::Accepted(Box::new(accepted));
+        let mut channel = Self::new(signer, curve, phase, negotiated);
         channel.out.at_once(Output::Send(Message::AcceptChannel(Box::new(message))));
         Ok(channel)
     }
@@ -122,11 +129,17 @@ impl Channel {
         let mut out = Outbox::default();
         let mut tools = Tools { signer: signer.as_ref(), curve: curve.as_ref(), out: &mut out };
         open.resume(&mut tools);
-        Ok(Channel { signer, curve, out, phase: Phase::Open(open) })
+        let (phase, negotiated) = (Phase::Open(open), Negotiated::default());
+        Ok(Channel { signer, curve, out, phase, negotiated })
     }
 
-    fn new(signer: Box<dyn Signer>, curve: Arc<dyn Curve>, phase: Phase) -> Self {
-        Channel { signer, curve, out: Outbox::default(), phase }
+    fn new(
+        signer: Box<dyn Signer>,
+        curve: Arc<dyn Curve>,
+        phase: Phase,
+        negotiated: Negotiated,
+    ) -> Self {
+        Channel { signer, curve, out: Outbox::default(), phase, negotiated }
     }
 
     /// Takes one thing that happened.
@@ -236,6 +249,7 @@ impl Channel {
     }
 
     fn opened(&mut self, mut open: Open) -> Phase {
+        open.negotiated = self.negotiated;
         let (channel_id, outpoint) = (open.channel_id(), open.contract.funding.outpoint);
         let (signer, curve) = (self.signer.as_ref(), self.curve.as_ref());
         open.watch(&mut Tools { signer, curve, out: &mut self.out });

@@ -37,8 +37,10 @@ pub enum Refused {
     NotFunder,
     #[error("a feerate of {0} is below the floor or above what we could pay")]
     BadFeerate(FeeratePerKw),
-    #[error("the channel is being closed already")]
+    #[error("channel shutdown already initiated")]
     AlreadyClosing,
+    #[error("a closing fee of {fee} replaces nothing: at least {least} is needed")]
+    ClosingFeeTooLow { fee: Sat, least: Sat },
     #[error("shutdown script must be the one fixed at opening")]
     WrongShutdownScript,
     #[error("{0}")]

@@ -4,7 +4,7 @@ use crate::amount::{FeeratePerKw, Height, Sat};
 use crate::contract::commitments::Offer;
 use crate::contract::htlc::Removal;
 use crate::message::Message;
-use crate::params::CommitmentFormat;
+use crate::params::{CommitmentFormat, Negotiated};
 use bitcoin::{ScriptBuf, Transaction};
 use lightning::ln::msgs::UpdateAddHTLC;
 
@@ -23,7 +23,7 @@ pub enum Input {
         memo: Vec<u8>,
     },
     /// The connection to the peer is up, and init was exchanged.
-    Connected,
+    Connected(Negotiated),
     /// The connection is gone.
     Disconnected,
     /// All change sets up to this number are durable.
@@ -44,6 +44,9 @@ pub enum Input {
     },
     /// A transaction that spends F is in a block.
     FundingSpent(Box<Transaction>),
+    /// A minute has passed. Needed only while the peer owes us an answer in closing, see
+    /// [`crate::protocol::open::Open::awaits_closing`].
+    Minute,
     /// New fee estimates.
     Feerates(Feerates),
     /// What the channel may lose to fees at most, if not the default
@@ -87,12 +90,15 @@ pub enum Command {
         /// How.
         removal: Removal,
     },
-    /// Close together, our share going to this script.
+    /// Close together, our share going to this script. Said again on a channel that closes by
+    /// closing_complete, it replaces our ES by one that pays more.
     Close {
         /// Where our share goes.
         script: ScriptBuf,
         /// A feerate to aim at; none takes the last estimate.
         feerate: Option<FeeratePerKw>,
+        /// Pay no more than this; none leaves it to us.
+        max_feerate: Option<FeeratePerKw>,
     },
     /// Publish our commitment now.
     ForceClose(String),

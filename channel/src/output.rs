@@ -93,6 +93,21 @@ pub enum Spend {
     Other,
 }
 
+/// An ES that is signed by both and being published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Its id.
+    pub txid: Txid,
+    /// Our own version, or the one that both agreed on; not the peer's own version.
+    pub ours: bool,
+    /// What it pays.
+    pub fee: Sat,
+    /// Its weight, in weight units.
+    pub weight: u64,
+    /// Which output pays us.
+    pub output: Option<u32>,
+}
+
 /// Something the node wants to know.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -122,8 +137,8 @@ pub enum Event {
     },
     /// The peer's signatures for the channel's announcement.
     AnnouncementSignatures(Box<lightning::ln::msgs::AnnouncementSignatures>),
-    /// ES is signed by both and being published.
-    Closing(Txid),
+    /// An ES is signed by both and being published.
+    Closing(Settled),
     /// The channel failed; our commitment, if there is one to publish, is.
     Failed(String),
     /// F is spent in a block.

@@ -103,3 +103,18 @@ impl ChannelParams {
         }
     }
 }
+
+/// What both sides offered in `init` on the connection that is up, as far as a channel depends on
+/// it (BOLT 9). It may differ on the next connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Negotiated {
+    /// `option_simple_close`: closing_complete and closing_sig instead of closing_signed.
+    pub simple_close: bool,
+    /// `option_shutdown_anysegwit`: a share may go to a witness program of any version.
+    pub any_segwit: bool,
+}
+
+impl Negotiated {
+    /// Everything that we know.
+    pub const ALL: Negotiated = Negotiated { simple_close: true, any_segwit: true };
+}

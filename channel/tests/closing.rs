@@ -13,11 +13,15 @@ use fulmen_channel::params::CommitmentFormat;
 use lightning::ln::msgs::{ClosingSigned, Shutdown};
 
 fn close(script: ScriptBuf) -> Input {
-    Input::Command(Command::Close { script, feerate: None })
+    Input::Command(Command::Close { script, feerate: None, max_feerate: None })
 }
 
 fn close_at(script: ScriptBuf, rate: u32) -> Input {
-    Input::Command(Command::Close { script, feerate: Some(FeeratePerKw::new(rate)) })
+    Input::Command(Command::Close {
+        script,
+        feerate: Some(FeeratePerKw::new(rate)),
+        max_feerate: None,
+    })
 }
 
 fn alices() -> ScriptBuf {

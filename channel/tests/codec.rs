@@ -17,6 +17,8 @@ const TYPES: &[(u16, &[&str])] = &[
     (36, &["ChannelReady"]),
     (38, &["Shutdown"]),
     (39, &["ClosingSigned"]),
+    (40, &["ClosingComplete"]),
+    (41, &["ClosingSig"]),
     (128, &["UpdateAddHTLC", "UpdateAddHtlc"]),
     (130, &["UpdateFulfillHTLC"]),
     (131, &["UpdateFailHTLC"]),

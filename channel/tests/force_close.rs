@@ -1,7 +1,7 @@
 //! Closing alone: our commitment goes on chain by command, by a deadline or for the peer's fault,
 //! and our own balance comes back by RD, or by D from theirs.
 
-use crate::support::{assert_spends, preimage, wallet_script, Pair, Party, Verdict};
+use crate::support::{assert_spends, preimage, wallet_script, Pair, Party, Verdict, LEGACY};
 use bitcoin::{Transaction, TxOut};
 use fulmen_channel::amount::{FeeratePerKw, Height, Msat};
 use fulmen_channel::contract::htlc::Removal;
@@ -158,7 +158,7 @@ fn temptations(pair: &mut Pair) -> Vec<Message> {
     pair.alice.handle(Party::offer(1, 7_000_000)).unwrap();
     let mut messages: Vec<_> = pair.alice.sent.drain(..).collect();
     pair.alice.handle(Input::Disconnected).unwrap();
-    pair.alice.handle(Input::Connected).unwrap();
+    pair.alice.handle(Input::Connected(LEGACY)).unwrap();
     messages.extend(pair.alice.sent.drain(..));
     messages
 }
@@ -192,7 +192,7 @@ fn nothing_is_signed_or_revoked_afterwards() {
     try_all(&mut pair);
     pair.bob.crashes();
     try_all(&mut pair);
-    pair.bob.handle(Input::Connected).unwrap();
+    pair.bob.handle(Input::Connected(LEGACY)).unwrap();
     assert_eq!(pair.bob.is_saying(), ["error"], "the error is repeated, not the state");
     pair.bob.sent.clear();
     try_all(&mut pair);
@@ -368,8 +368,14 @@ fn a_revoked_commitment_is_not_taken_for_a_mutual_close() {
         Pair::open_with(|open, _| open.channel_type.format = CommitmentFormat::StaticRemoteKey);
     pair.alice_pays(900_000_000, 1);
     let script = revoked.output[0].script_pubkey.clone();
-    pair.alice.handle(Input::Command(Command::Close { script, feerate: None })).unwrap();
-    let ours = Input::Command(Command::Close { script: wallet_script(2), feerate: None });
+    pair.alice
+        .handle(Input::Command(Command::Close { script, feerate: None, max_feerate: None }))
+        .unwrap();
+    let ours = Input::Command(Command::Close {
+        script: wallet_script(2),
+        feerate: None,
+        max_feerate: None,
+    });
     pair.bob.handle(ours).unwrap();
     pair.talk();
     pair.bob.handle(Input::FundingSpent(Box::new(revoked))).unwrap();

@@ -3,7 +3,7 @@
 //! the answer that BOLT 2 asks for.
 
 use crate::simulator::Dice;
-use crate::support::{funding_tx, name, wallet_script, Pair, Party, Verdict};
+use crate::support::{funding_tx, name, wallet_script, Pair, Party, Verdict, LEGACY};
 use fulmen_channel::amount::Msat;
 use fulmen_channel::channel::Channel;
 use fulmen_channel::contract::htlc::Removal;
@@ -15,7 +15,7 @@ use lightning::ln::msgs::{AnnouncementSignatures, ErrorMessage, WarningMessage};
 use std::sync::Arc;
 
 fn close(n: u8) -> Input {
-    Input::Command(Command::Close { script: wallet_script(n), feerate: None })
+    Input::Command(Command::Close { script: wallet_script(n), feerate: None, max_feerate: None })
 }
 
 /// One message of each kind, said by Alice or by Bob, in a channel like those below: true once, and
@@ -34,7 +34,7 @@ fn samples() -> Vec<Message> {
     let Some(Message::OpenChannel(open)) = alice.sent.pop_front() else { panic!("no open") };
     let signer = Box::new(InMemorySigner::from_seed([2; 32]));
     let bob = Channel::accept(&open, policy, signer, Arc::new(Inline)).unwrap();
-    let mut pair = Pair { alice, bob: Party::new("bob", bob, [2; 32]) };
+    let mut pair = Pair { alice, bob: Party::new("bob", bob, [2; 32]), negotiated: LEGACY };
     pair.bob.drain();
     let mut talk = |pair: &mut Pair| loop {
         keep(&pair.alice);
@@ -67,12 +67,13 @@ fn samples() -> Vec<Message> {
     talk(&mut pair);
     pair.disconnects();
     for party in [&mut pair.alice, &mut pair.bob] {
-        party.handle(Input::Connected).unwrap();
+        party.handle(Input::Connected(LEGACY)).unwrap();
     }
     talk(&mut pair);
     pair.alice.handle(close(1)).unwrap();
     pair.bob.handle(close(2)).unwrap();
     talk(&mut pair);
+    said.extend(alices_part_of_a_simple_close());
     let channel_id = pair.alice.channel.channel_id();
     let signature = InMemorySigner::from_seed([1; 32]).sign_funding([1; 32]);
     said.push(Message::AnnouncementSignatures(Box::new(AnnouncementSignatures {
@@ -87,13 +88,29 @@ fn samples() -> Vec<Message> {
     said
 }
 
+fn alices_part_of_a_simple_close() -> Vec<Message> {
+    let mut pair = Pair::open_simple();
+    pair.alice_pays(400_000_000, 1);
+    pair.alice.handle(close(1)).unwrap();
+    pair.bob.handle(close(2)).unwrap();
+    let mut said = Vec::new();
+    loop {
+        let names = ["closing_complete", "closing_sig"];
+        said.extend(pair.alice.sent.front().filter(|m| names.contains(&name(m))).cloned());
+        let one = Pair::deliver(&mut pair.alice, &mut pair.bob);
+        if !Pair::deliver(&mut pair.bob, &mut pair.alice) && !one {
+            return said;
+        }
+    }
+}
+
 fn feerate(rate: u32) -> Input {
     let commitment = fulmen_channel::amount::FeeratePerKw::new(rate);
     Input::Feerates(Feerates { anchors: commitment, urgent: commitment, close: commitment })
 }
 
 /// The columns of the table below.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 20] = [
     "open_channel",
     "accept_channel",
     "funding_created",
@@ -108,6 +125,8 @@ const KINDS: [&str; 18] = [
     "revoke_and_ack",
     "shutdown",
     "closing_signed",
+    "closing_complete",
+    "closing_sig",
     "reestablish",
     "announcement_signatures",
     "error",
@@ -117,7 +136,7 @@ const KINDS: [&str; 18] = [
 /// A side brought into a phase.
 type Phase = (&'static str, fn() -> Party);
 
-const PHASES: [Phase; 16] = [
+const PHASES: [Phase; 18] = [
     ("opener, proposed", || Pair::proposing(|_, _| {}).0),
     ("opener, to fund", || negotiating().alice),
     ("opener, signing", || signing().alice),
@@ -133,7 +152,7 @@ const PHASES: [Phase; 16] = [
     ("reconnecting", || {
         let mut pair = Pair::open();
         pair.disconnects();
-        pair.bob.handle(Input::Connected).unwrap();
+        pair.bob.handle(Input::Connected(LEGACY)).unwrap();
         pair.bob
     }),
     ("not connected", || {
@@ -170,6 +189,22 @@ const PHASES: [Phase; 16] = [
         pair.talk();
         pair.bob
     }),
+    ("closing, our offer unanswered", || {
+        let mut pair = Pair::open_simple();
+        pair.alice_pays(400_000_000, 1);
+        pair.bob.handle(close(2)).unwrap();
+        pair.alice.handle(close(1)).unwrap();
+        Pair::deliver(&mut pair.alice, &mut pair.bob);
+        pair.bob
+    }),
+    ("closed, by an ES from each side", || {
+        let mut pair = Pair::open_simple();
+        pair.alice_pays(400_000_000, 1);
+        pair.alice.handle(close(1)).unwrap();
+        pair.bob.handle(close(2)).unwrap();
+        pair.talk();
+        pair.bob
+    }),
     ("failed", || {
         let mut pair = Pair::open();
         pair.bob.handle(Input::Command(Command::ForceClose("so".into()))).unwrap();
@@ -179,7 +214,7 @@ const PHASES: [Phase; 16] = [
         let mut pair = Pair::open();
         pair.bob.handle(Input::Command(Command::ForceClose("so".into()))).unwrap();
         pair.bob.crashes();
-        pair.bob.handle(Input::Connected).unwrap();
+        pair.bob.handle(Input::Connected(LEGACY)).unwrap();
         pair.bob
     }),
     ("abandoned", || {
@@ -195,7 +230,7 @@ fn negotiating() -> Pair {
     let Some(Message::OpenChannel(open)) = alice.sent.pop_front() else { panic!("no open") };
     let signer = Box::new(InMemorySigner::from_seed([2; 32]));
     let bob = Channel::accept(&open, policy, signer, Arc::new(Inline)).unwrap();
-    let mut pair = Pair { alice, bob: Party::new("bob", bob, [2; 32]) };
+    let mut pair = Pair { alice, bob: Party::new("bob", bob, [2; 32]), negotiated: LEGACY };
     pair.bob.drain();
     pair.talk();
     pair
@@ -219,10 +254,11 @@ fn is_safe(what: &str, party: &Party) {
     };
     let ours = party.channel.commitments().0.unwrap().txid;
     let funding = open.contract.funding.outpoint.txid;
-    let es = open.life.mutual_close.as_ref().map(|tx| tx.compute_txid());
     for tx in &party.published {
         let txid = tx.compute_txid();
-        let known = txid == ours || txid == funding || Some(txid) == es;
+        let known = txid == ours
+            || txid == funding
+            || party.open().settlements().iter().any(|tx| tx.compute_txid() == txid);
         assert!(known, "{what}: published something else");
     }
     let failed = open.life.failed.is_some();
@@ -235,22 +271,24 @@ fn is_safe(what: &str, party: &Party) {
 /// and disconnected `w`, failed `F` (an unfunded channel is given up, a failed one repeats its
 /// error).
 const ANSWERS: [(&str, &str); PHASES.len()] = [
-    ("opener, proposed", "F.FFFFFFFFFFFFFF.."),
-    ("opener, to fund", "FFFFFFFFFFFFFFFF.."),
-    ("opener, signing", "FFF.FFFFFFFFFFFF.."),
-    ("fundee, accepted", "FF.FFFFFFFFFFFFF.."),
-    ("waiting for depth", "wwww.wFFFwwF.ww.F."),
-    ("open", "wwww..FFF.FF.ww.F."),
-    ("open, in the middle of a round", "wwww.FFFF.FF.ww.F."),
-    ("reconnecting", "wwwwwwwwwwwwwwFwF."),
-    ("not connected", "................F."),
-    ("shutdown said", "wwww..FFF.FF.ww.F."),
-    ("shut, with an HTLC", "wwww.FFFF.FF.ww.F."),
-    ("negotiating the close", "wwww.FFFFFFFwFw.F."),
-    ("closed together", "wwww.FFFF.FF..w..."),
-    ("failed", "..............F..."),
-    ("failed, reconnected", "..............F..."),
-    ("abandoned", ".................."),
+    ("opener, proposed", "F.FFFFFFFFFFFFFFFF.."),
+    ("opener, to fund", "FFFFFFFFFFFFFFFFFF.."),
+    ("opener, signing", "FFF.FFFFFFFFFFFFFF.."),
+    ("fundee, accepted", "FF.FFFFFFFFFFFFFFF.."),
+    ("waiting for depth", "wwww.wFFFwwF.wwww.F."),
+    ("open", "wwww..FFF.FF.wwww.F."),
+    ("open, in the middle of a round", "wwww.FFFF.FF.wwww.F."),
+    ("reconnecting", "wwwwwwwwwwwwwwwwFwF."),
+    ("not connected", "..................F."),
+    ("shutdown said", "wwww..FFF.FF.wwww.F."),
+    ("shut, with an HTLC", "wwww.FFFF.FF.wwww.F."),
+    ("negotiating the close", "wwww.FFFFFFFwFwww.F."),
+    ("closed together", "wwww.FFFF.FF..www..."),
+    ("closing, our offer unanswered", "wwww.FFFF.FF.w..w.F."),
+    ("closed, by an ES from each side", "wwww.FFFF.FF.w.ww..."),
+    ("failed", "................F..."),
+    ("failed, reconnected", "................F..."),
+    ("abandoned", "...................."),
 ];
 
 fn answers(phase: &str, bring: fn() -> Party, messages: &[Message]) -> String {

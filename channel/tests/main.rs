@@ -16,6 +16,8 @@ mod onchain;
 mod opening;
 mod opening_rules;
 mod reestablish;
+mod simple_close;
+mod simple_close_rules;
 mod simulator;
 mod support;
 mod transactions;

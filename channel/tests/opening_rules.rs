@@ -1,7 +1,7 @@
 //! Every rule of open_channel and accept_channel as a table: what is changed in an honest message,
 //! and what the other side says to it.
 
-use crate::support::{funding_tx, limits, wallet_script, Pair, Party, Verdict};
+use crate::support::{funding_tx, limits, wallet_script, Pair, Party, Verdict, LEGACY};
 use bitcoin::{Amount, ScriptBuf, Transaction};
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use fulmen_channel::channel::Channel;
@@ -281,6 +281,7 @@ fn request(change: impl FnOnce(&mut OpenRequest)) -> Result<Channel, Refused> {
         channel_type: CommitmentFormat::Anchors.into(),
         announce: false,
         alias: None,
+        negotiated: LEGACY,
     };
     change(&mut wanted);
     Channel::open(wanted, Box::new(signer), Arc::new(Inline))

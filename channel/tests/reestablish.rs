@@ -1,6 +1,6 @@
 //! Reconnection: whatever was lost on the way, both sides come back in step.
 
-use crate::support::{preimage, Pair, Party, Verdict};
+use crate::support::{preimage, Pair, Party, Verdict, LEGACY};
 use fulmen_channel::amount::Msat;
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::message::Message;
@@ -18,7 +18,7 @@ fn reestablish(party: &Party) -> ChannelReestablish {
 fn reconnecting(pair: &mut Pair) {
     pair.disconnects();
     for party in [&mut pair.alice, &mut pair.bob] {
-        party.handle(fulmen_channel::input::Input::Connected).unwrap();
+        party.handle(fulmen_channel::input::Input::Connected(LEGACY)).unwrap();
     }
 }
 
@@ -161,7 +161,7 @@ fn nothing_is_said_and_nothing_is_taken_before_both_reestablished() {
 /// What a side would say if it reconnected now.
 fn reestablish_of(party: &Party) -> Message {
     let mut twin = Party::restored(party);
-    twin.handle(fulmen_channel::input::Input::Connected).unwrap();
+    twin.handle(fulmen_channel::input::Input::Connected(LEGACY)).unwrap();
     twin.sent.pop_front().unwrap()
 }
 

@@ -1,6 +1,6 @@
 //! Names of a channel, and channels that are used before F is in a block (BOLT 2, channel_ready).
 
-use crate::support::{Pair, Party};
+use crate::support::{Pair, Party, LEGACY};
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_channel::error::Refused;
 use fulmen_channel::input::{Command, Input};
@@ -105,7 +105,7 @@ fn channel_ready_lost_in_a_crash_is_said_again() {
     });
     let ready = |party: &mut Party| {
         party.crashes();
-        party.handle(Input::Connected).unwrap();
+        party.handle(Input::Connected(LEGACY)).unwrap();
     };
     ready(&mut pair.alice);
     ready(&mut pair.bob);

@@ -10,6 +10,7 @@ mod at_once;
 mod bitcoind;
 mod chain_box;
 mod channel_kinds;
+mod closing;
 mod command_line;
 mod feerates;
 mod invoice_news;

@@ -32,7 +32,8 @@ impl Commitments {
             Row::Onion(id) => self.onions.get(&id).map(encode),
             Row::Revocation(slot) => self.revocations.slot(usize::from(slot)).map(|s| encode(&s)),
             Row::Penalty(by, id) => self.penalties.get(&(by, id)).map(encode),
-            Row::FundingTx | Row::Life | Row::Aliases => None, // the protocol's own rows
+            // The protocol's own rows.
+            Row::FundingTx | Row::Life | Row::Aliases | Row::Closing => None,
         }
     }
 

@@ -119,6 +119,8 @@ messages! {
     36 ChannelReady channel_id;
     38 Shutdown channel_id;
     39 ClosingSigned channel_id;
+    40 ClosingComplete channel_id;
+    41 ClosingSig channel_id;
     128 UpdateAddHtlc channel_id;
     130 UpdateFulfillHtlc channel_id;
     131 UpdateFailHtlc channel_id;

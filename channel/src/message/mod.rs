@@ -43,6 +43,8 @@ pub enum Message {
     ChannelReady(Box<msgs::ChannelReady>),
     Shutdown(Box<msgs::Shutdown>),
     ClosingSigned(Box<msgs::ClosingSigned>),
+    ClosingComplete(Box<msgs::ClosingComplete>),
+    ClosingSig(Box<msgs::ClosingSig>),
     UpdateAddHtlc(Box<msgs::UpdateAddHTLC>),
     UpdateFulfillHtlc(Box<msgs::UpdateFulfillHTLC>),
     UpdateFailHtlc(Box<UpdateFailHtlc>),

@@ -50,7 +50,7 @@ impl Open {
 
     /// The peer's error fails the channel (BOLT 1), unless ES is already on its way.
     pub(super) fn peer_error(&mut self, error: &msgs::ErrorMessage, tools: &mut Tools<'_>) {
-        if self.life.mutual_close.is_some() {
+        if self.is_settled() {
             self.republish(tools);
             return;
         }
@@ -83,7 +83,7 @@ impl Open {
         if self.life.spent_by.is_some() {
             return;
         }
-        if let Some(tx) = &self.life.mutual_close {
+        for tx in self.settlements() {
             tools.out.stage(Output::Broadcast(Box::new(tx.clone())));
         }
         if self.life.failed.is_some() && !self.life.behind {
@@ -95,7 +95,7 @@ impl Open {
     /// A block: some HTLC may have come too near to its end.
     pub(super) fn block(&mut self, height: Height, tools: &mut Tools<'_>) {
         self.height = height;
-        if self.life.failed.is_some() || self.life.mutual_close.is_some() {
+        if self.life.failed.is_some() || self.is_settled() {
             return;
         }
         let htlcs = self.contract.htlcs.iter();

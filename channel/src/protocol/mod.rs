@@ -6,7 +6,7 @@
 //!   open         a funded channel: what it keeps, and which file takes which input
 //!   updating     add, remove, fee, commitment_signed, revoke_and_ack; channel_ready
 //!   reestablish  channel_reestablish: what to repeat after a reconnection
-//!   closing      shutdown and closing_signed: ES
+//!   closing      shutdown, then closing_complete or closing_signed: ES
 //!   failing      error, warning, our commitment on chain, D and RD
 //! ```
 

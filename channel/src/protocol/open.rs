@@ -1,7 +1,7 @@
 //! A funded channel: the contract, where the connection and the channel's life stand, and which
 //! file takes which input.
 
-use super::closing::Negotiation;
+use super::closing::{Closing, Talk};
 use crate::amount::{FeeratePerKw, Height, Msat};
 use crate::changeset::{encode, ChangeSet, Row, Rows};
 use crate::contract::htlc::{Removal, Stage};
@@ -14,7 +14,7 @@ use crate::message::Message;
 use crate::onchain::identify::Delivery;
 use crate::outbox::Outbox;
 use crate::output::{Event, Output, Received};
-use crate::params::Side;
+use crate::params::{Negotiated, Side};
 use crate::transactions::funding::funding_script;
 use bitcoin::{ScriptBuf, Transaction};
 use lightning::ln::msgs;
@@ -51,7 +51,7 @@ pub struct Life {
     pub shutdown_received: Option<ScriptBuf>,
     /// The feerate we were asked to close at.
     pub close_feerate: Option<FeeratePerKw>,
-    /// ES, signed by both.
+    /// ES of closing_signed, signed by both.
     pub mutual_close: Option<Transaction>,
     /// Why the channel failed. From then on nothing is signed or revoked (rules 2.4).
     pub failed: Option<String>,
@@ -70,6 +70,8 @@ pub struct Open {
     pub contract: Commitments,
     /// Where it is in its life.
     pub life: Life,
+    /// What closing together has come to.
+    pub closing: Closing,
     /// Where the connection stands.
     pub link: Link,
     /// F itself, when we funded it.
@@ -78,18 +80,18 @@ pub struct Open {
     /// in use.
     pub aliases: Vec<u64>,
     pub(super) channel_id: ChannelId,
-    pub(super) negotiation: Option<Negotiation>,
+    pub(crate) negotiated: Negotiated,
+    pub(super) talk: Talk,
     pub(super) close_feerate: FeeratePerKw,
     pub(super) height: Height,
     pub(super) dirty_life: bool,
+    pub(super) dirty_closing: bool,
     pub(super) dirty_funding_tx: bool,
     dirty_aliases: bool,
     /// What we know of F's depth; watched anew after each start.
     pub(super) confirmations: u32,
     /// The next_commitment_number that we said in our last channel_reestablish.
     pub(super) said_next: u64,
-    /// The peer has said shutdown since the connection is up.
-    pub(super) shutdown_heard: bool,
 }
 
 /// What a step may use besides the state.
@@ -109,19 +111,21 @@ impl Open {
         Open {
             contract,
             life: Life::default(),
+            closing: Closing::default(),
             link: Link::Up,
             dirty_funding_tx: funding_tx.is_some(),
             funding_tx,
             dirty_aliases: alias.is_some(),
             aliases: alias.into_iter().collect(),
             channel_id,
-            negotiation: None,
+            negotiated: Negotiated::default(),
+            talk: Talk::default(),
             close_feerate: FeeratePerKw::FLOOR,
             height: Height::new(0),
             dirty_life: true,
+            dirty_closing: false,
             confirmations: 0,
             said_next: 0,
-            shutdown_heard: false,
         }
     }
 
@@ -130,6 +134,7 @@ impl Open {
         let mut open = Open::new(Commitments::restore(rows)?, rows.read(Row::FundingTx)?, None);
         open.aliases = rows.read(Row::Aliases)?.unwrap_or_default();
         open.life = rows.require(Row::Life)?;
+        open.closing = rows.read(Row::Closing)?.unwrap_or_default();
         open.link = Link::Down;
         (open.dirty_life, open.dirty_funding_tx) = (false, false);
         Ok(open)
@@ -221,7 +226,7 @@ impl Open {
         let life = &self.life;
         if life.failed.is_some() {
             "failed"
-        } else if life.mutual_close.is_some() || life.spent_by.is_some() {
+        } else if self.is_settled() || life.spent_by.is_some() {
             "closing"
         } else if life.is_shutting_down() {
             "shutting down"
@@ -246,9 +251,13 @@ impl Open {
                 let done = self.receive(Message::UpdateAddHtlc(message), memo, tools);
                 self.answer(done, tools);
             }
-            Input::Connected => self.connected(tools),
+            Input::Connected(negotiated) => self.connected(negotiated, tools),
             Input::Disconnected => self.disconnected(tools),
             Input::Persisted(_) => {}
+            Input::Minute => {
+                let done = self.minute();
+                self.answer(done, tools);
+            }
             Input::Command(command) => return self.command(command, tools),
             Input::Block(height) => self.block(height, tools),
             Input::FundingFound(tx) => self.funding_found(&tx, tools),
@@ -288,7 +297,9 @@ impl Open {
                     (Some(_), _) => return Err(Refused::NotUsable("failed")),
                 }
             }
-            Command::Close { script, feerate } => self.want_close(script, feerate)?,
+            Command::Close { script, feerate, max_feerate } => {
+                self.want_close(script, feerate, max_feerate)?;
+            }
             Command::ForceClose(why) => self.force_close(why, tools)?,
             Command::Deliver { script, feerate } => self.deliver(script, feerate, tools)?,
             Command::Fund(_) | Command::Abandon(_) => {
@@ -339,6 +350,14 @@ impl Open {
             Message::RevokeAndAck(revoke) => self.receive_revocation(&revoke, tools),
             Message::Shutdown(shutdown) => self.receive_shutdown(&shutdown),
             Message::ClosingSigned(closing) => self.receive_closing_signed(&closing, tools),
+            // What is in a block needs no other version.
+            Message::ClosingComplete(_) | Message::ClosingSig(_)
+                if self.life.spent_by.is_some() =>
+            {
+                Ok(())
+            }
+            Message::ClosingComplete(said) => self.receive_closing_complete(&said, tools),
+            Message::ClosingSig(said) => self.receive_closing_sig(&said, tools),
             Message::AnnouncementSignatures(signatures) => {
                 tools.out.stage(Output::Event(Event::AnnouncementSignatures(signatures)));
                 Ok(())
@@ -369,7 +388,10 @@ impl Open {
         if self.life.failed.is_none() && self.life.spent_by.is_none() {
             self.commit_if_due(tools);
             self.shutdown_if_due(tools);
-            self.negotiate_if_due(tools);
+            match self.negotiated.simple_close {
+                true => self.offer_if_due(tools),
+                false => self.negotiate_if_due(tools),
+            }
         }
         let changes = self.take_changes();
         tools.out.seal(changes);
@@ -383,6 +405,9 @@ impl Open {
         if std::mem::take(&mut self.dirty_aliases) {
             changes.0.insert(Row::Aliases, Some(encode(&self.aliases)));
         }
+        if std::mem::take(&mut self.dirty_closing) {
+            changes.0.insert(Row::Closing, Some(encode(&self.closing)));
+        }
         if std::mem::take(&mut self.dirty_funding_tx) {
             changes.0.insert(Row::FundingTx, self.funding_tx.as_ref().map(encode));
         }
@@ -392,8 +417,7 @@ impl Open {
     pub(super) fn disconnected(&mut self, tools: &mut Tools<'_>) {
         tools.out.drop_messages();
         self.link = Link::Down;
-        self.negotiation = None;
-        self.shutdown_heard = false;
+        self.talk = Talk::default();
         self.contract.forget_unsigned_of_peer();
     }
 }

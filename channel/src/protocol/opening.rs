@@ -22,7 +22,7 @@ use crate::error::{Refused, Violation};
 use crate::input::FundingRequest;
 use crate::keys::curve::Curve;
 use crate::keys::signer::Signer;
-use crate::params::{Basepoints, ChannelParams, Side, SideParams};
+use crate::params::{Basepoints, ChannelParams, Negotiated, Side, SideParams};
 use crate::transactions::funding;
 use bitcoin::constants::ChainHash;
 use bitcoin::secp256k1::PublicKey;
@@ -56,6 +56,8 @@ pub struct OpenRequest {
     /// Our name for the channel, to be told in channel_ready: where `option_scid_alias` was
     /// negotiated (a feature, apart from the channel type).
     pub alias: Option<u64>,
+    /// What both offered in init.
+    pub negotiated: Negotiated,
 }
 
 /// What we agree to as accepter.
@@ -78,6 +80,8 @@ pub struct AcceptPolicy {
     pub zero_conf: bool,
     /// As in [`OpenRequest::alias`]; none refuses the channel type `option_scid_alias` too.
     pub alias: Option<u64>,
+    /// What both offered in init.
+    pub negotiated: Negotiated,
 }
 
 /// As opener: open_channel is out.

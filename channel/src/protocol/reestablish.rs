@@ -16,7 +16,7 @@ use crate::contract::htlc::Stage;
 use crate::error::Violation;
 use crate::message::Message;
 use crate::output::Output;
-use crate::params::Side;
+use crate::params::{Negotiated, Side};
 use lightning::ln::msgs;
 
 const RULE: &str = "BOLT 2 message retransmission";
@@ -30,10 +30,11 @@ struct Missed {
 
 impl Open {
     /// The connection is up: say how far we got. A failed channel repeats its error instead.
-    pub(super) fn connected(&mut self, tools: &mut Tools<'_>) {
+    pub(super) fn connected(&mut self, negotiated: Negotiated, tools: &mut Tools<'_>) {
         // Whatever an older connection left behind is stale, even if nobody told of its end.
         self.disconnected(tools);
         self.link = Link::Reestablishing;
+        self.negotiated = negotiated;
         if let Some(reason) = self.life.failed.clone() {
             self.send_error(&reason, tools);
             return;

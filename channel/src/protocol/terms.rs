@@ -6,7 +6,8 @@ use crate::amount::{FeeratePerKw, Msat, Sat};
 use crate::contract::balance::Balances;
 use crate::contract::limits::{MAX_ACCEPTED_HTLCS, MAX_FEERATE};
 use crate::error::{Refused, Violation};
-use crate::params::{ChannelParams, CommitmentFormat, SideParams};
+use crate::params::{ChannelParams, CommitmentFormat, Negotiated, SideParams};
+use crate::protocol::closing::is_shutdown_script;
 use crate::transactions::commitment::{anchors_cost, commitment_fee};
 use lightning::ln::msgs;
 use lightning::types::features::ChannelTypeFeatures;
@@ -179,7 +180,7 @@ pub(super) fn check_side(
         return fail(format!("an HTLC minimum of {} is too large", theirs.htlc_minimum));
     }
     match &theirs.upfront_shutdown_script {
-        Some(script) if !super::closing::is_shutdown_script(script) => {
+        Some(script) if !is_shutdown_script(script, Negotiated::ALL) => {
             fail("the upfront shutdown script is of no known form".into())
         }
         _ => Ok(()),

@@ -264,7 +264,7 @@ impl Open {
         let due = self.link == Link::Up
             && ready
             && free
-            && self.life.mutual_close.is_none()
+            && !self.is_settled()
             && self.contract.has_changes_for(Side::Remote);
         if !due {
             return;

@@ -10,7 +10,7 @@ use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::sighash::EcdsaSighashType;
 use bitcoin::transaction::Version;
-use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
+use bitcoin::{OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 
 use super::weight::dust_threshold;
 use super::{funding, sighash, weight};
@@ -37,7 +37,7 @@ pub struct Share {
     pub balance: Msat,
     /// Where it is paid, from its last `shutdown` or `closing_complete`.
     pub script: ScriptBuf,
-    /// Leave the output out although it is worth something: "MAY eliminate its own output".
+    /// Leave the output out, whatever it is worth.
     pub omitted: bool,
 }
 
@@ -58,7 +58,8 @@ pub struct ClosingSpec {
     pub fee: Sat,
     /// Who pays the fee: the funder, or the closer.
     pub payer: Side,
-    /// Outputs below this are left out too: the signer's dust limit (legacy), or zero.
+    /// Legacy only: outputs below this, the signer's dust limit, or below Bitcoin Core's are left
+    /// out. A simple close says itself which outputs there are.
     pub dust_limit: Sat,
 }
 
@@ -99,9 +100,11 @@ pub fn build_closing(spec: &ClosingSpec) -> Result<ClosingTx, ClosingError> {
     let mut outputs = Vec::with_capacity(2);
     for (side, share) in [(Side::Local, &spec.local), (Side::Remote, &spec.remote)] {
         let value = value_of(spec, side, share)?;
-        let least = dust_threshold(&share.script).max(spec.dust_limit);
-        let is_message = share.script.is_op_return() && spec.method != Method::Legacy;
-        if !share.omitted && (value >= least || is_message) {
+        let least = match spec.method {
+            Method::Legacy => dust_threshold(&share.script).max(spec.dust_limit),
+            Method::Simple { .. } => Sat::ZERO,
+        };
+        if !share.omitted && value >= least {
             let output = TxOut { value: value.to_amount(), script_pubkey: share.script.clone() };
             outputs.push((side, output));
         }
@@ -142,12 +145,13 @@ impl ClosingTx {
 }
 
 /// The weight of a closing transaction with these output scripts, with the longest signatures.
-pub fn closing_weight<'a>(scripts: impl IntoIterator<Item = &'a ScriptBuf>) -> u64 {
+pub fn closing_weight(scripts: impl IntoIterator<Item = impl AsRef<Script>>) -> u64 {
     const WITHOUT_OUTPUTS: u64 = 4 * (4 + 1 + 1 + 4) + weight::INPUT + weight::SEGWIT_HEADER;
     scripts.into_iter().fold(
         WITHOUT_OUTPUTS.saturating_add(weight::funding_witness()),
         |sum, script| {
-            let output = TxOut { value: bitcoin::Amount::ZERO, script_pubkey: script.clone() };
+            let output =
+                TxOut { value: bitcoin::Amount::ZERO, script_pubkey: script.as_ref().into() };
             sum.saturating_add(output.weight().to_wu())
         },
     )

@@ -3,6 +3,7 @@
 //! command. Then all goes on, and must add up.
 
 use super::keys::Keys;
+use super::runs::es_pays;
 use super::world::World;
 use super::{Sound, Wrong};
 use fulmen_channel::amount::Msat;
@@ -45,6 +46,35 @@ fn begins() -> Result<World, Wrong> {
     world.drains(0)?;
     world.drains(1)?;
     Ok(world)
+}
+
+/// A world in which both want to close at once, each by an ES of its own.
+fn begins_to_close() -> Result<World, Wrong> {
+    let mut world = World::new(2, 1, Keys::fake)?;
+    assert!(world.negotiated.simple_close);
+    world.comes_to_rest()?;
+    both_close(&mut world)?;
+    Ok(world)
+}
+
+fn both_close(world: &mut World) -> Sound {
+    for side in [0, 1] {
+        world.closes(side);
+        world.drains(side)?;
+    }
+    Ok(())
+}
+
+/// After all cuts: each side has an ES of its own and the other's.
+fn closes_in_the_end(world: &mut World) -> Sound {
+    both_close(world)?; // A crash may have forgotten it.
+    world.comes_to_rest()?;
+    world.adds_up()?;
+    for peer in &world.peers {
+        let closing = &peer.open().closing;
+        assert!(closing.ours.is_some() && closing.theirs.is_some(), "{}", peer.name);
+    }
+    es_pays(world)
 }
 
 /// The smallest thing that a side can do. Whether there was one.
@@ -120,8 +150,17 @@ fn length(order: Order) -> usize {
 }
 
 fn one_cut_anywhere(order: Order) {
-    let steps = length(order);
-    assert!(steps > 30, "{order:?}: {steps} steps");
+    one_cut_in(order, 30, begins, goes_on);
+}
+
+fn one_cut_in(
+    order: Order,
+    at_least: usize,
+    begins: fn() -> Result<World, Wrong>,
+    goes_on: fn(&mut World) -> Sound,
+) {
+    let steps = dances(&mut begins().unwrap(), order, usize::MAX).unwrap();
+    assert!(steps > at_least, "{order:?}: {steps} steps");
     for at in 0..=steps {
         for cut in CUTS {
             must_be_sound(&format!("{order:?}, {cut:?} at {at}"), begins(), |world| {
@@ -146,6 +185,13 @@ fn one_cut_anywhere_when_alice_is_quick() {
 #[test]
 fn one_cut_anywhere_when_bob_is_quick() {
     one_cut_anywhere(Order::BobFirst);
+}
+
+#[test]
+fn one_cut_anywhere_while_both_close() {
+    for order in [Order::Alternating, Order::AliceFirst, Order::BobFirst] {
+        one_cut_in(order, 12, begins_to_close, closes_in_the_end);
+    }
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub enum Fault {
     NoExposureLimit,
     /// As funder it asks for less than a mempool takes.
     BelowFloor,
+    /// What closing together has come to is not written.
+    ForgetClosing,
 }
 
 fn tamper<T: DeserializeOwned + serde::Serialize>(
@@ -84,6 +86,7 @@ impl Fault {
             (Fault::ForgetSecret, Row::Revocation(_)) => true,
             (Fault::DropOnion, Row::Onion(_)) => true,
             (Fault::ForgetMemo, Row::Memo(..)) => true,
+            (Fault::ForgetClosing, Row::Closing) => true,
             (Fault::PublishBeforeDurable, Row::Life) => true,
             (Fault::ForgetPreimage, Row::Htlc(Side::Local, _)) => {
                 let mut rows = Rows::default();
@@ -211,7 +214,7 @@ impl Fault {
 
 /// Each fault, the check that sees it first, and the one that sees it if nobody compares the memory
 /// with the disk.
-const PLANTED: [(Fault, &str, &str); 20] = [
+const PLANTED: [(Fault, &str, &str); 21] = [
     (Fault::SpeakBeforePersist, DURABLE, DURABLE),
     (Fault::RevokeBeforeStoring, DURABLE, DURABLE),
     (Fault::RepeatInOtherOrder, OBJECT, OBJECT),
@@ -232,6 +235,7 @@ const PLANTED: [(Fault, &str, &str); 20] = [
     (Fault::ResolveTwice, ENDS, ENDS),
     (Fault::ResolveNever, "balances add up", "balances add up"),
     (Fault::ForgetMemo, MIRROR, ENDS),
+    (Fault::ForgetClosing, MIRROR, DURABLE),
 ];
 
 const DURABLE: &str = "durable before spoken";

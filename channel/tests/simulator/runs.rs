@@ -115,10 +115,24 @@ fn lives(world: &mut World, end: End) -> Sound {
             world.adds_up()?;
             if end == End::Together {
                 es_pays(world)?;
+                pays_more(world)?;
             }
             Ok(())
         }
     }
+}
+
+/// Closed together: while the wire is cut and sides fall, both want their ES to pay more.
+fn pays_more(world: &mut World) -> Sound {
+    for thing in 0..30 {
+        if thing % 10 == 0 {
+            let side = world.dice.below(2) as usize;
+            world.bumps(side);
+        }
+        happens(world)?;
+    }
+    world.comes_to_rest()?;
+    es_pays(world)
 }
 
 /// One thing happens.
@@ -187,8 +201,11 @@ fn ends(world: &mut World, side: usize) -> Sound {
 }
 
 /// Closed together: each side got its balance, the funder less the fee, and dust went to the fee.
-fn es_pays(world: &World) -> Sound {
+pub fn es_pays(world: &World) -> Sound {
     const CHECK: &str = "ES pays what is owed";
+    if world.negotiated.simple_close {
+        one_side_pays_the_fee(world)?;
+    }
     for publisher in &world.peers {
         let Some(es) = publisher.published.last() else {
             return wrong(CHECK, format!("{} published none", publisher.name));
@@ -199,12 +216,32 @@ fn es_pays(world: &World) -> Sound {
             let script = wallet_script(side as u8 + 1);
             let outputs = es.output.iter().filter(|out| out.script_pubkey == script);
             let paid: u64 = outputs.map(|out| out.value.to_sat()).sum();
-            let at_most_lost = match contract.params.funder {
-                Side::Local => 20_000,
-                Side::Remote => 0,
+            let at_most_lost = match (contract.params.funder, world.negotiated.simple_close) {
+                (Side::Remote, false) => 0,
+                _ => 20_000,
             };
             if paid > owed || (owed - paid > at_most_lost && owed >= 1_000) {
                 return wrong(CHECK, format!("{} gets {paid} of {owed}", peer.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// By closing_complete: what is not dust is paid in full to who did not make the ES.
+fn one_side_pays_the_fee(world: &World) -> Sound {
+    const CHECK: &str = "ES pays what is owed";
+    let owed = |side: usize| world.peers[side].open().contract.state.base.local.floor().sat();
+    for publisher in &world.peers {
+        for es in publisher.published.iter().filter(|tx| tx.input[0].sequence.0 == 0xffff_fffd) {
+            let in_full = |side: usize| {
+                let script = wallet_script(side as u8 + 1);
+                let outputs = es.output.iter().filter(|out| out.script_pubkey == script);
+                let paid: u64 = outputs.map(|out| out.value.to_sat()).sum();
+                paid == owed(side) || owed(side) < 294
+            };
+            if !in_full(0) && !in_full(1) {
+                return wrong(CHECK, format!("{}: both pay for it", publisher.name));
             }
         }
     }
@@ -289,7 +326,10 @@ fn runs_are_full_of_events() {
         ("falls,", 50),
         ("cut", 100),
         ("shutdown", 20),
-        ("closing_signed", 20),
+        ("closing_signed", 10),
+        ("closing_complete", 30),
+        ("closing_sig", 30),
+        ("bumps", 10),
         ("commitment_signed", 200),
     ];
     for (event, count) in at_least {

@@ -83,6 +83,16 @@ impl Witness {
                     && said.next_remote_commitment_number == revoked
             }
             Message::Shutdown(said) => life.shutdown_sent.as_ref() == Some(&said.scriptpubkey),
+            Message::ClosingComplete(said) => {
+                let (script, closing) = (&said.closer_scriptpubkey, &durable.closing);
+                life.shutdown_sent.as_ref() == Some(script)
+                    && closing.scripts.contains(script)
+                    && closing.fee.is_some_and(|fee| fee.sat() == said.fee_satoshis)
+            }
+            Message::ClosingSig(said) => {
+                let script = &said.closer_scriptpubkey;
+                life.shutdown_received.as_ref() == Some(script) && durable.closing.theirs.is_some()
+            }
             Message::ClosingSigned(_) => {
                 life.shutdown_sent.is_some() && life.shutdown_received.is_some()
             }
@@ -147,7 +157,7 @@ impl Witness {
             return Ok(());
         }
         let Some(number) = number_of(tx, contract.obscuring_factor()) else {
-            let es = durable.life.mutual_close.as_ref() == Some(tx);
+            let es = durable.settlements().contains(&tx);
             return match es {
                 true => Ok(()),
                 false => wrong("durable before published", "an ES that the disk does not know"),
@@ -176,6 +186,7 @@ impl Witness {
             ("funding", memory.funding == disk.funding),
             ("secrets", memory.revocations == disk.revocations),
             ("life", live.life == durable.life),
+            ("closing", live.closing == durable.closing),
         ];
         match same.iter().find(|(_, same)| !same) {
             None => Ok(()),

@@ -6,13 +6,13 @@ use super::keys::Keys;
 use super::peer::Peer;
 use super::witness::content;
 use super::{wrong, Sound, Wrong};
-use crate::support::{offer, preimage, wallet_script, Pair};
+use crate::support::{offer, preimage, wallet_script, Pair, LEGACY, SIMPLE};
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use fulmen_channel::changeset::Rows;
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::input::{Command, Feerates, Handled, Input};
 use fulmen_channel::message::Message;
-use fulmen_channel::params::{CommitmentFormat, Side};
+use fulmen_channel::params::{CommitmentFormat, Negotiated, Side};
 use fulmen_channel::payment::PaymentHash;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -65,6 +65,8 @@ pub struct World {
     pub limit: Option<Sat>,
     /// An offer passed it.
     over: Option<Wrong>,
+    /// What both offer in init.
+    pub negotiated: Negotiated,
     /// Messages go through their encoding.
     pub encodes: bool,
     /// The number that each payment hash is made of.
@@ -87,6 +89,7 @@ impl World {
             up: false,
             limit: None,
             over: None,
+            negotiated: if seed % 4 < 2 { LEGACY } else { SIMPLE },
             encodes: false,
             numbers: BTreeMap::new(),
             began,
@@ -174,7 +177,7 @@ impl World {
         self.notes("connect");
         self.up = true;
         for side in [0, 1] {
-            let _ = self.peers[side].takes(Input::Connected);
+            let _ = self.peers[side].takes(Input::Connected(self.negotiated));
             self.drains(side)?;
         }
         Ok(())
@@ -262,10 +265,24 @@ impl World {
     /// A side wants to close together, if it does not yet.
     pub fn closes(&mut self, side: usize) {
         let script = wallet_script(side as u8 + 1);
-        let taken =
-            self.peers[side].takes(Input::Command(Command::Close { script, feerate: None }));
+        let taken = self.peers[side].takes(Input::Command(Command::Close {
+            script,
+            feerate: None,
+            max_feerate: None,
+        }));
         if taken.is_ok() {
             self.notes(format!("{} closes", self.peers[side].name));
+        }
+    }
+
+    /// A side that closes by closing_complete wants to pay twice as much.
+    pub fn bumps(&mut self, side: usize) {
+        let Some(fee) = self.peers[side].open().closing.fee else { return };
+        let script = wallet_script(side as u8 + 1);
+        let feerate = Some(FeeratePerKw::new(fee.sat() as u32 * 3));
+        let command = Command::Close { script, feerate, max_feerate: None };
+        if self.peers[side].takes(Input::Command(command)).is_ok() {
+            self.notes(format!("{} bumps", self.peers[side].name));
         }
     }
 

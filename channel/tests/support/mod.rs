@@ -15,7 +15,7 @@ use fulmen_channel::input::{Command, FundingRequest, Handled, Input};
 use fulmen_channel::keys::{InMemorySigner, Inline, Signer};
 use fulmen_channel::message::Message;
 use fulmen_channel::output::{Event, Output, Resolved};
-use fulmen_channel::params::{CommitmentFormat, Side, SideParams};
+use fulmen_channel::params::{CommitmentFormat, Negotiated, Side, SideParams};
 use fulmen_channel::payment::{PaymentHash, Preimage};
 use fulmen_channel::protocol::open::Open;
 use fulmen_channel::protocol::opening::{AcceptPolicy, OpenRequest};
@@ -52,7 +52,14 @@ pub enum Verdict {
 pub struct Pair {
     pub alice: Party,
     pub bob: Party,
+    /// What both offer in init.
+    pub negotiated: Negotiated,
 }
+
+/// Both know closing_signed only.
+pub const LEGACY: Negotiated = Negotiated { simple_close: false, any_segwit: true };
+/// Both know closing_complete.
+pub const SIMPLE: Negotiated = Negotiated { simple_close: true, any_segwit: true };
 
 /// The limits each side announces in these stories.
 pub fn limits(signer: &dyn Signer) -> SideParams {
@@ -260,6 +267,7 @@ impl Pair {
             channel_type: CommitmentFormat::Anchors.into(),
             announce: false,
             alias: None,
+            negotiated: LEGACY,
         };
         let mut policy = AcceptPolicy {
             chain,
@@ -270,6 +278,7 @@ impl Pair {
             anchors: true,
             zero_conf: false,
             alias: None,
+            negotiated: LEGACY,
         };
         terms(&mut open, &mut policy);
         let channel = Channel::open(open, Box::new(a), Arc::new(Inline)).unwrap();
@@ -283,10 +292,11 @@ impl Pair {
         let (mut alice, policy) = Self::proposing(terms);
         let Some(Message::OpenChannel(open)) = alice.sent.pop_front() else { panic!("no open") };
         let signer = Box::new(InMemorySigner::from_seed([2; 32]));
+        let negotiated = policy.negotiated;
         let bob = Channel::accept(&open, policy, signer, Arc::new(Inline)).unwrap();
         let mut bob = Party::new("bob", bob, [2; 32]);
         bob.drain();
-        let mut pair = Pair { alice, bob };
+        let mut pair = Pair { alice, bob, negotiated };
         pair.talk();
         let funding = pair.alice.events.iter().find_map(|event| match event {
             Event::FundingNeeded(request) => Some(request.clone()),
@@ -302,6 +312,13 @@ impl Pair {
     /// Ready on both sides, all the money at Alice's.
     pub fn open() -> Pair {
         Self::open_with(|_, _| {})
+    }
+
+    /// The same, and both know closing_complete.
+    pub fn open_simple() -> Pair {
+        Self::open_with(|open, policy| {
+            (open.negotiated, policy.negotiated) = (SIMPLE, SIMPLE);
+        })
     }
 
     pub fn open_with(terms: impl FnOnce(&mut OpenRequest, &mut AcceptPolicy)) -> Pair {
@@ -353,7 +370,7 @@ impl Pair {
 
     pub fn connects(&mut self) {
         for party in [&mut self.alice, &mut self.bob] {
-            party.handle(Input::Connected).unwrap();
+            party.handle(Input::Connected(self.negotiated)).unwrap();
         }
         self.talk();
     }
@@ -431,6 +448,8 @@ pub fn name(message: &Message) -> &'static str {
         Message::ChannelReady(_) => "channel_ready",
         Message::Shutdown(_) => "shutdown",
         Message::ClosingSigned(_) => "closing_signed",
+        Message::ClosingComplete(_) => "closing_complete",
+        Message::ClosingSig(_) => "closing_sig",
         Message::UpdateAddHtlc(_) => "add",
         Message::UpdateFulfillHtlc(_) => "fulfill",
         Message::UpdateFailHtlc(_) => "fail",

@@ -1,7 +1,7 @@
 //! What a daemon does in a story: it connects, opens, pays, closes. Each verb waits for its end.
 
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, Network, OutPoint};
+use bitcoin::{Address, Network, OutPoint, Txid};
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_proto::lnrpc::channel_point::FundingTxid;
 use fulmen_proto::lnrpc::close_status_update::Update;
@@ -182,7 +182,15 @@ impl Daemon {
         let mut updates = self.begins_to_close(channel, false).await?;
         while let Some(CloseStatusUpdate { update }) = updates.message().await? {
             match update {
-                Some(Update::ClosePending(_)) => drop(self.bitcoind().mine(DEEP)?),
+                // The peer's version may come first: it goes when ours is there.
+                Some(Update::ClosePending(pending)) if pending.local_close_tx => {
+                    let txid: Txid = bitcoin::consensus::deserialize(&pending.txid)?;
+                    self.until("the close is in the mempool", async || {
+                        Ok(self.bitcoind().mempool()?.contains(&txid).then_some(()))
+                    })
+                    .await?;
+                    self.bitcoind().mine(DEEP)?;
+                }
                 Some(Update::ChanClose(close)) if close.success => return Ok(()),
                 _ => {}
             }
@@ -199,8 +207,21 @@ impl Daemon {
         channel: &Channel,
         force: bool,
     ) -> Result<Streaming<CloseStatusUpdate>> {
+        self.begins_to_close_with(channel, |request| request.force = force).await
+    }
+
+    /// The same, with a request of one's own.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn begins_to_close_with(
+        &self,
+        channel: &Channel,
+        change: impl FnOnce(&mut CloseChannelRequest),
+    ) -> Result<Streaming<CloseStatusUpdate>> {
         let channel_point = Some(channel_point(channel)?);
-        let request = CloseChannelRequest { channel_point, force, ..Default::default() };
+        let mut request = CloseChannelRequest { channel_point, ..Default::default() };
+        change(&mut request);
         let closing = self.lightning().await?.close_channel(request).await;
         Ok(closing.context(format!("{} closes", self.name()))?.into_inner())
     }

@@ -21,7 +21,7 @@ use fulmen_channel::output::Event;
 use fulmen_channel::params::CommitmentFormat;
 use fulmen_channel::script::anchor::witness_script;
 use fulmen_itest::chainbox::ChainBox;
-use support::{wallet_script, Pair, Party};
+use support::{wallet_script, Pair, Party, LEGACY};
 
 use super::beside::{anybody, spend, to_anybody, Coin};
 
@@ -147,7 +147,7 @@ fn opened(format: CommitmentFormat) -> Pair {
     let bob = Channel::accept(&open, policy, signer, std::sync::Arc::new(Inline)).unwrap();
     let mut bob = Party::new("bob", bob, BOB);
     bob.drain();
-    let mut pair = Pair { alice, bob };
+    let mut pair = Pair { alice, bob, negotiated: LEGACY };
     pair.talk();
     pair
 }

@@ -8,7 +8,7 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use fulmen_channel::input::{Command, Input};
 use fulmen_channel::output::Spend;
-use fulmen_channel::params::CommitmentFormat;
+use fulmen_channel::params::{CommitmentFormat, Side};
 
 impl Driver {
     pub(super) fn block(&mut self, height: Height) {
@@ -89,25 +89,37 @@ impl Driver {
                 spent.height = height;
             }
         }
+        self.spent_by = Some(tx.clone());
         self.tell(Input::FundingSpent(Box::new(tx)));
     }
 
     pub(super) fn spent(&mut self, spend: Spend, txid: Txid) {
         let open = self.channel.funded();
-        let ours = open.map(|open| open.contract.state.base.local.floor());
+        let mutual = self.spent_by.as_ref().filter(|_| spend == Spend::Mutual);
+        let shares = open.zip(mutual).map(|(open, tx)| open.shares_in(tx).map(|out| out.cloned()));
+        let shares = shares.unwrap_or_default();
+        let begun_by = open.and_then(|open| open.closing.begun_by);
         // An HTLC keeps the channel, so that no payment counts as failed that may still succeed.
         let nothing_left = open.is_some_and(|open| {
             open.life.delivery.is_none() && open.contract.htlcs.is_empty() && spend != Spend::Other
         });
-        if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
+        if let Some(ChannelRecord { spent: Some(spent), closed, close_initiator, .. }) =
+            &mut self.record
+        {
             spent.kind = spend.into();
+            *close_initiator = match spend {
+                Spend::Mutual => begun_by,
+                Spend::Local => Some(Side::Local),
+                Spend::Remote | Spend::Other => Some(Side::Remote),
+            };
             if spend == Spend::Mutual {
-                spent.settled = ours.unwrap_or(Sat::ZERO);
+                let [ours, _] = &shares;
+                spent.settled = ours.as_ref().map_or(Sat::ZERO, |out| out.value.into());
             }
             *closed |= nothing_left || spend == Spend::Mutual;
             self.save_record();
         }
-        self.close_news(CloseUpdate::Confirmed(txid));
+        self.close_news(CloseUpdate::Confirmed { txid, shares });
         tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}");
     }
 

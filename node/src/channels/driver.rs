@@ -12,7 +12,7 @@ use crate::peer::wire::WireMessage;
 use crate::peer::PeerLink;
 use crate::store::{StoreError, Unit};
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{ScriptBuf, Transaction};
+use bitcoin::{ScriptBuf, Transaction, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height};
 use fulmen_channel::channel::Channel;
 use fulmen_channel::input::{Command, Input};
@@ -22,11 +22,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// How many messages are handed to the contract before it is polled: what arrives together is
 /// signed and written together.
 const BATCH: usize = 512;
+/// The contract counts in these.
+const MINUTE: Duration = Duration::from_secs(60);
 /// How long a peer may leave an opening without an answer: our coins are held meanwhile.
 const OPEN_WITHIN: Duration = Duration::from_secs(600);
 
@@ -59,6 +61,8 @@ pub struct Driver {
     deferred: VecDeque<(u64, Vec<Action>)>,
     /// Rows that go with the next change set.
     with_next: Unit,
+    /// The mutual closes that the chain repeats: the peer's version, and ours.
+    settlements: [Option<Txid>; 2],
     close_watchers: Vec<mpsc::UnboundedSender<CloseUpdate>>,
     /// An opening that is not signed by then is given up.
     give_up_at: Instant,
@@ -66,6 +70,8 @@ pub struct Driver {
     record_changed: bool,
     /// Rows wait that no change set may come for.
     flush: bool,
+    /// What spent F.
+    pub(super) spent_by: Option<Transaction>,
     /// RD or D is published; the chain repeats it until it is deep.
     pub(super) swept: bool,
 }
@@ -105,10 +111,12 @@ impl Driver {
             on_durable,
             deferred: VecDeque::new(),
             with_next: Unit::new(),
+            settlements: [None; 2],
             close_watchers: Vec::new(),
             give_up_at: Instant::now().checked_add(OPEN_WITHIN).unwrap_or_else(Instant::now),
             record_changed: false,
             flush: false,
+            spent_by: None,
             swept: false,
         }
     }
@@ -131,6 +139,10 @@ impl Driver {
         self.services.registry.set_capacity(self.channel.channel_id(), record.capacity);
         self.record = Some(record);
         self.note_reserve();
+        if let Some(open) = self.channel.funded() {
+            let known = [&open.closing.theirs, &open.closing.ours];
+            self.settlements = known.map(|tx| tx.as_ref().map(Transaction::compute_txid));
+        }
         self
     }
 
@@ -143,6 +155,8 @@ impl Driver {
             self.tell(Input::Feerates(feerates));
         }
         let mut flow = self.drain().await;
+        let mut minutes = tokio::time::interval(MINUTE);
+        minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while let Flow::Goes = flow {
             tokio::select! {
                 biased;
@@ -170,6 +184,7 @@ impl Driver {
                     let why = "the peer did not answer in time".to_owned();
                     self.tell(Input::Command(Command::Abandon(why)));
                 }
+                _ = minutes.tick(), if self.awaits_closing() => self.tell(Input::Minute),
             }
             flow = self.drain().await;
             if self.is_history() {
@@ -189,9 +204,9 @@ impl Driver {
             }
             ToChannel::Peer(message) => self.tell(Input::Message(message)),
             ToChannel::PeerUpdate(update) => self.peer_update(*update),
-            ToChannel::PeerUp(link) => {
+            ToChannel::PeerUp(link, negotiated) => {
                 self.link = Some(link);
-                self.tell(Input::Connected);
+                self.tell(Input::Connected(negotiated));
             }
             ToChannel::PeerDown => {
                 self.link = None;
@@ -274,6 +289,10 @@ impl Driver {
         }
     }
 
+    fn awaits_closing(&self) -> bool {
+        self.channel.funded().is_some_and(|open| open.awaits_closing().is_some())
+    }
+
     /// The peer wants to close: our share goes to a fresh script.
     fn answer_shutdown(&mut self) {
         let owes = self.channel.funded().is_some_and(|open| open.owes_shutdown_script());
@@ -282,7 +301,8 @@ impl Driver {
         }
         match self.fresh_script() {
             Ok(script) => {
-                self.tell(Input::Command(Command::Close { script, feerate: None }));
+                let (feerate, max_feerate) = (None, None);
+                self.tell(Input::Command(Command::Close { script, feerate, max_feerate }));
             }
             Err(why) => tracing::error!(channel = self.index, "no script to close to: {why}"),
         }

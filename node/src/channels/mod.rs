@@ -22,14 +22,14 @@ pub mod services;
 mod snapshot;
 
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{OutPoint, Transaction, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::error::Refused;
 use fulmen_channel::input::{Command, Feerates, Handled};
 use fulmen_channel::message::Message;
-use fulmen_channel::output::{Received, Resolved};
-use fulmen_channel::params::{ChannelParams, Side};
+use fulmen_channel::output::{Received, Resolved, Settled};
+use fulmen_channel::params::{ChannelParams, Negotiated, Side};
 use fulmen_channel::payment::{PaymentHash, Preimage};
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
@@ -44,8 +44,8 @@ pub enum ToChannel {
     Peer(Message),
     /// The peer told its policy for this channel.
     PeerUpdate(Box<msgs::ChannelUpdate>),
-    /// The peer is connected, and init was exchanged: this connection.
-    PeerUp(PeerLink),
+    /// The peer is connected, and init was exchanged: this connection, and what holds on it.
+    PeerUp(PeerLink, Negotiated),
     /// The connection is gone.
     PeerDown,
     /// A command, and where its outcome goes.
@@ -90,10 +90,17 @@ pub enum ToChannel {
 /// News of a close that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseUpdate {
-    /// The closing transaction is published.
-    Pending(Txid),
-    /// It is in a block.
-    Confirmed(Txid),
+    /// A mutual close is published, maybe in place of another.
+    Settled(Settled),
+    /// Our commitment is published.
+    Forced(Txid),
+    /// What closes the channel is in a block.
+    Confirmed {
+        /// The transaction.
+        txid: Txid,
+        /// Which output of a mutual close is ours, and which the peer's.
+        shares: [Option<TxOut>; 2],
+    },
     /// It cannot be done.
     Failed(String),
 }
@@ -203,6 +210,10 @@ pub struct FundedSnapshot {
     pub totals: Totals,
     /// Our commitment's or the mutual close's txid, once published.
     pub closing_txid: Option<Txid>,
+    /// The mutual close that is published and not in a block; the dearest version.
+    pub closing_tx: Option<Transaction>,
+    /// Where our share of a mutual close goes, when that is fixed or said already.
+    pub close_script: Option<ScriptBuf>,
     /// The height of the block that spent F.
     pub closing_height: Option<Height>,
     /// Why it failed.

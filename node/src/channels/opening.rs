@@ -6,6 +6,7 @@ use super::record::{load_rows, next_index, put_next_index, ChannelRecord};
 use super::registry::{Handle, INBOX};
 use super::services::Services;
 use super::{policy, OpenUpdate, ToChannel};
+use crate::peer::features::negotiated;
 use crate::peer::PeerLink;
 use crate::store::{StoreError, Unit};
 use bitcoin::secp256k1::rand::{rngs::OsRng, RngCore};
@@ -130,6 +131,7 @@ pub async fn open(
         channel_type,
         announce: !params.private,
         alias: alias(services, features),
+        negotiated: negotiated(&services.protocol, features),
     };
     let channel = Channel::open(request, Box::new(signer), services.curve.clone())?;
     services.registry.set_reserve(index, channel_type.format == CommitmentFormat::Anchors);
@@ -172,7 +174,10 @@ pub async fn accept(
     let mut policy =
         policy::accept(services.chain_hash, &services.limits, signer.basepoints(), capacity);
     policy.anchors = services.protocol.anchors;
-    policy.alias = services.registry.peer(&peer).and_then(|(_, theirs)| alias(services, &theirs));
+    if let Some((_, theirs)) = services.registry.peer(&peer) {
+        policy.alias = alias(services, &theirs);
+        policy.negotiated = negotiated(&services.protocol, &theirs);
+    }
     let trusted = services.zero_conf_peers.contains(&peer);
     policy.zero_conf = services.protocol.zero_conf && trusted && policy.alias.is_some();
     let channel = Channel::accept(message, policy, Box::new(signer), services.curve.clone());

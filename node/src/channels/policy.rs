@@ -5,7 +5,7 @@ use super::record::ChannelRecord;
 use crate::peer::features::Protocol;
 use bitcoin::constants::ChainHash;
 use fulmen_channel::amount::{Height, Msat, Sat};
-use fulmen_channel::params::{Basepoints, CommitmentFormat, SideParams};
+use fulmen_channel::params::{Basepoints, CommitmentFormat, Negotiated, SideParams};
 use fulmen_channel::protocol::opening::{AcceptPolicy, ChannelType, MAX_FUNDING};
 use lightning::types::features::InitFeatures;
 
@@ -76,6 +76,7 @@ pub fn accept(
         anchors: true,
         zero_conf: false,
         alias: None,
+        negotiated: Negotiated::default(),
     }
 }
 
@@ -173,6 +174,7 @@ mod tests {
             spent: None,
             totals: Default::default(),
             closed: false,
+            close_initiator: None,
         };
         assert!(!is_overdue(&waiting, Height::new(2_115)));
         assert!(is_overdue(&waiting, Height::new(2_116)));

@@ -4,6 +4,7 @@ use super::opening;
 use super::services::Services;
 use super::ToChannel;
 use crate::chain::{ChainEvent, Found, Target};
+use crate::peer::features::negotiated;
 use crate::peer::wire::WireMessage;
 use crate::peer::{PeerEvent, PeerLink};
 use bitcoin::secp256k1::PublicKey;
@@ -21,9 +22,10 @@ pub async fn peers(services: Arc<Services>, mut events: mpsc::Receiver<PeerEvent
     while let Some(event) = events.recv().await {
         match event {
             PeerEvent::Connected { node, link, features, .. } => {
+                let negotiated = negotiated(&services.protocol, &features);
                 services.registry.peer_up(node, link.clone(), features);
                 for handle in services.registry.of_peer(&node) {
-                    handle.tell(ToChannel::PeerUp(link.clone())).await;
+                    handle.tell(ToChannel::PeerUp(link.clone(), negotiated)).await;
                 }
             }
             PeerEvent::Disconnected { node, reason } => {

@@ -8,7 +8,7 @@ use bitcoin::{OutPoint, Txid};
 use fulmen_channel::amount::{Height, Sat};
 use fulmen_channel::changeset::{ChangeSet, Row, Rows};
 use fulmen_channel::output::Spend;
-use fulmen_channel::params::ChannelParams;
+use fulmen_channel::params::{ChannelParams, Side};
 use serde::{Deserialize, Serialize};
 
 /// The static row of a channel, and the few facts about it that change rarely.
@@ -36,6 +36,8 @@ pub struct ChannelRecord {
     pub totals: Totals,
     /// Nothing of ours is left: the channel is history.
     pub closed: bool,
+    /// Who wanted the close, once F is spent.
+    pub close_initiator: Option<Side>,
 }
 
 /// What spent F.
@@ -247,6 +249,7 @@ mod tests {
             spent: Some(spent),
             totals: Totals::default(),
             closed: true,
+            close_initiator: None,
         };
         assert!(!record.is_history(Height::new(105)));
         assert!(record.is_history(Height::new(106)));

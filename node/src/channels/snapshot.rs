@@ -41,7 +41,8 @@ impl Driver {
         let (local, remote) = self.channel.commitments();
         let spent = self.record.as_ref().and_then(|record| record.spent);
         let failed = open.life.failed.is_some() && !open.life.behind;
-        let published = match (&open.life.mutual_close, spent) {
+        let es = open.settlements().pop().filter(|_| spent.is_none());
+        let published = match (es, spent) {
             (_, Some(spent)) => Some(spent.txid),
             (Some(tx), None) => Some(tx.compute_txid()),
             (None, None) => local.as_ref().map(|draft| draft.txid).filter(|_| failed),
@@ -68,6 +69,10 @@ impl Driver {
             confirmations: open.confirmations(),
             totals: self.record.as_ref().map(|record| record.totals).unwrap_or_default(),
             closing_txid: published,
+            closing_tx: es.cloned(),
+            close_script: (contract.params.local.upfront_shutdown_script.clone())
+                .or_else(|| open.life.close_wanted.clone())
+                .or_else(|| open.life.shutdown_sent.clone()),
             closing_height: spent.map(|spent| spent.height),
             failed: open.life.failed.clone(),
             remote_update: self.announcer.remote_update.clone(),

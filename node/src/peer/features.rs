@@ -1,5 +1,6 @@
 //! Feature bits in `init` (BOLT 1 and 9): what we offer, and whom we can talk to.
 
+use fulmen_channel::params::Negotiated;
 use lightning::types::features::InitFeatures;
 
 /// Bits that every node of today is taken to know (BOLT 9: ASSUMED), offered or not:
@@ -72,7 +73,17 @@ pub fn features(protocol: &Protocol) -> InitFeatures {
     if protocol.zero_conf {
         features.set_zero_conf_optional();
     }
+    features.set_simple_close_optional();
     features
+}
+
+/// What holds between us and a peer that offers `theirs`, as far as a channel depends on it.
+pub fn negotiated(protocol: &Protocol, theirs: &InitFeatures) -> Negotiated {
+    let ours = features(protocol);
+    Negotiated {
+        simple_close: ours.supports_simple_close() && theirs.supports_simple_close(),
+        any_segwit: ours.supports_shutdown_anysegwit() && theirs.supports_shutdown_anysegwit(),
+    }
 }
 
 /// Checks the features of a peer's `init` against ours.

@@ -146,9 +146,10 @@ impl lnrpc::lightning_server::Lightning for Lightning {
 
     async fn pending_channels(
         &self,
-        _: Request<lnrpc::PendingChannelsRequest>,
+        request: Request<lnrpc::PendingChannelsRequest>,
     ) -> Answer<lnrpc::PendingChannelsResponse> {
-        pending_channels::pending_channels(&self.node).await.map(Response::new)
+        let request = request.into_inner();
+        pending_channels::pending_channels(&self.node, request).await.map(Response::new)
     }
 
     async fn list_channels(

@@ -7,7 +7,7 @@ use crate::store::{StoreError, Unit};
 use bitcoin::OutPoint;
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::input::{Command, FundingRequest, Input};
-use fulmen_channel::output::Event;
+use fulmen_channel::output::{Event, Settled};
 use lightning::ln::types::ChannelId;
 
 impl Driver {
@@ -31,7 +31,7 @@ impl Driver {
                 Event::Ready => self.open_news(OpenUpdate::Open),
                 Event::Usable => {}
                 Event::AnnouncementSignatures(theirs) => self.announcer.theirs(*theirs),
-                Event::Closing(txid) => self.close_news(CloseUpdate::Pending(txid)),
+                Event::Closing(settled) => self.settled(settled),
                 Event::Failed(why) => self.failed(why),
                 Event::Spent { spend, txid } => self.spent(spend, txid),
                 Event::Delivery { outpoint, value, confirmations } => {
@@ -148,10 +148,20 @@ impl Driver {
         }
     }
 
+    /// A version of the mutual close is published: the one that it replaces need not be any more.
+    fn settled(&mut self, settled: Settled) {
+        let kept = self.settlements.get_mut(usize::from(settled.ours));
+        let before = kept.and_then(|kept| kept.replace(settled.txid));
+        if let Some(before) = before.filter(|before| *before != settled.txid) {
+            self.services.chain.abandon(before);
+        }
+        self.close_news(CloseUpdate::Settled(settled));
+    }
+
     fn failed(&mut self, why: String) {
         tracing::warn!(channel = self.index, "channel failed: {why}");
         if let Some(txid) = self.snapshot().funded.and_then(|funded| funded.closing_txid) {
-            self.close_news(CloseUpdate::Pending(txid));
+            self.close_news(CloseUpdate::Forced(txid));
         } else {
             self.close_news(CloseUpdate::Failed(why));
         }

@@ -77,6 +77,7 @@ impl Driver {
             spent: None,
             totals: Totals::default(),
             closed: false,
+            close_initiator: None,
         });
         self.record_changed = true;
         let (id, capacity) = (open.channel_id(), open.contract.funding.capacity);

@@ -3,6 +3,7 @@
 use super::{channel_point, sat};
 use crate::channels::record::{ChannelRecord, Names, SpendKind, SpentRecord};
 use crate::node::Node;
+use fulmen_channel::params::Side;
 use fulmen_proto::lnrpc::{self, channel_close_summary::ClosureType};
 use tonic::Status;
 
@@ -50,6 +51,11 @@ fn summary(
     };
     let initiator =
         if record.initiator { lnrpc::Initiator::Local } else { lnrpc::Initiator::Remote };
+    let close_initiator = match record.close_initiator {
+        None => lnrpc::Initiator::Unknown,
+        Some(Side::Local) => lnrpc::Initiator::Local,
+        Some(Side::Remote) => lnrpc::Initiator::Remote,
+    };
     lnrpc::ChannelCloseSummary {
         channel_point: channel_point(record.outpoint),
         chan_id: names.listed_as.unwrap_or(0),
@@ -59,10 +65,15 @@ fn summary(
         capacity: sat(record.capacity),
         close_height: spent.height.number(),
         settled_balance: sat(spent.settled),
+        time_locked_balance: match spent.kind {
+            SpendKind::Local => sat(spent.settled),
+            _ => 0,
+        },
         close_type: close_type.into(),
         open_initiator: initiator.into(),
         alias_scids: names.aliases,
         zero_conf_confirmed_scid: names.confirmed.unwrap_or(0),
+        close_initiator: close_initiator.into(),
         ..Default::default()
     }
 }

@@ -3,6 +3,7 @@
 use super::{channel_point, commitment_type, floor, sat};
 use crate::channels::{FundedSnapshot, HtlcSnapshot, Snapshot};
 use crate::node::Node;
+use bitcoin::Address;
 use fulmen_channel::amount::Msat;
 use fulmen_channel::params::{CommitmentFormat, Side, SideParams};
 use fulmen_proto::lnrpc;
@@ -25,10 +26,18 @@ pub async fn list_channels(
             || (request.public_only && !funded.params.announce)
             || (request.private_only && funded.params.announce);
         if !hidden {
-            channels.push(channel(&snapshot, funded));
+            let close_address = close_address(node, funded);
+            channels.push(lnrpc::Channel { close_address, ..channel(&snapshot, funded) });
         }
     }
     Ok(lnrpc::ListChannelsResponse { channels })
+}
+
+/// The address that was fixed at opening for our share of a close; empty when none was.
+fn close_address(node: &Node, funded: &FundedSnapshot) -> String {
+    let fixed = funded.params.local.upfront_shutdown_script.as_ref();
+    let address = fixed.and_then(|script| Address::from_script(script, node.config.network).ok());
+    address.map(|address| address.to_string()).unwrap_or_default()
 }
 
 fn channel(snapshot: &Snapshot, funded: &FundedSnapshot) -> lnrpc::Channel {
@@ -60,7 +69,6 @@ fn channel(snapshot: &Snapshot, funded: &FundedSnapshot) -> lnrpc::Channel {
         static_remote_key: params.format == CommitmentFormat::StaticRemoteKey,
         commitment_type: commitment_type(params.format),
         lifetime: age(funded),
-        close_address: String::new(),
         local_constraints: Some(constraints(&params.local, &params.remote)),
         remote_constraints: Some(constraints(&params.remote, &params.local)),
         alias_scids: funded.aliases.clone(),

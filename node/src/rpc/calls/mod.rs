@@ -26,7 +26,7 @@ pub mod transactions;
 pub mod wallet;
 
 use bitcoin::OutPoint;
-use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
+use fulmen_channel::amount::{Msat, Sat};
 use fulmen_channel::params::CommitmentFormat;
 use fulmen_proto::lnrpc;
 use std::collections::BTreeMap;
@@ -120,13 +120,6 @@ fn feature_name(even: u32) -> Option<&'static str> {
         62 => "splice",
         _ => return None,
     })
-}
-
-/// A feerate as a request gives it: sat/vB in one of two fields, or a target, or nothing.
-pub(super) fn asked_feerate(sat_per_vbyte: u64, sat_per_byte: i64) -> Option<FeeratePerKw> {
-    let asked = sat_per_vbyte.max(u64::try_from(sat_per_byte).unwrap_or(0));
-    let per_kw = asked.saturating_mul(250);
-    (asked > 0).then(|| FeeratePerKw::new(u32::try_from(per_kw).unwrap_or(u32::MAX)))
 }
 
 /// Rows of an index, page by page, until `wanted` of them pass the filter. In the order of their

@@ -1,17 +1,18 @@
 //! OpenChannelSync and OpenChannel.
 
+use super::close_channel::delivery_script;
 use super::failed;
 use super::send_coins::Asked;
 use crate::channels::opening::{self, OpenParams};
 use crate::channels::OpenUpdate;
 use crate::node::Node;
+use crate::peer::features::negotiated;
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, OutPoint, ScriptBuf};
+use bitcoin::OutPoint;
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use fulmen_channel::params::CommitmentFormat;
 use fulmen_proto::lnrpc::{self, open_status_update::Update, CommitmentType};
-use std::str::FromStr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -107,7 +108,11 @@ async fn start(node: &Node, request: lnrpc::OpenChannelRequest) -> Result<(Vec<u
         private: request.private,
         htlc_minimum: minimum(&request)?,
         to_self_delay: delay(&request)?,
-        close_script: close_script(node, &request.close_address)?,
+        close_script: delivery_script(
+            node,
+            &request.close_address,
+            negotiated(&services.protocol, &features),
+        )?,
         format: format(&request)?,
         scid_alias: request.scid_alias,
         zero_conf: request.zero_conf,
@@ -180,21 +185,6 @@ fn format(request: &lnrpc::OpenChannelRequest) -> Result<Option<CommitmentFormat
         CommitmentType::Anchors => Ok(Some(CommitmentFormat::Anchors)),
         other => Err(failed(format!("{} is not built into fulmen yet", other.as_str_name()))),
     }
-}
-
-/// The script of an address on our network; none for no address.
-pub(super) fn close_script(node: &Node, address: &str) -> Result<Option<ScriptBuf>, Status> {
-    if address.is_empty() {
-        return Ok(None);
-    }
-    let parsed = Address::from_str(address)
-        .map_err(|error| failed(format!("invalid delivery address {address:?}: {error}")))?;
-    let checked = parsed.require_network(node.config.network).map_err(failed)?;
-    let script = checked.script_pubkey();
-    if !fulmen_channel::protocol::closing::is_shutdown_script(&script) {
-        return Err(failed("a delivery address must be a segwit address"));
-    }
-    Ok(Some(script))
 }
 
 fn point(outpoint: OutPoint) -> lnrpc::ChannelPoint {

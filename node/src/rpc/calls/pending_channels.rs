@@ -4,13 +4,17 @@ use super::list_channels::own_share;
 use super::{channel_point, commitment_type, floor, sat};
 use crate::channels::{FundedSnapshot, Snapshot};
 use crate::node::Node;
+use bitcoin::consensus::encode::serialize_hex;
 use fulmen_channel::amount::Sat;
 use fulmen_channel::params::Side;
 use fulmen_proto::lnrpc::{self, pending_channels_response as pending};
 use tonic::Status;
 
 /// Everything that is neither open nor history.
-pub async fn pending_channels(node: &Node) -> Result<lnrpc::PendingChannelsResponse, Status> {
+pub async fn pending_channels(
+    node: &Node,
+    request: lnrpc::PendingChannelsRequest,
+) -> Result<lnrpc::PendingChannelsResponse, Status> {
     let mut answer = lnrpc::PendingChannelsResponse::default();
     let height = node.services.chain.tip().height.number();
     for handle in node.services.registry.all() {
@@ -21,7 +25,7 @@ pub async fn pending_channels(node: &Node) -> Result<lnrpc::PendingChannelsRespo
                 answer.pending_open_channels.push(opening(&snapshot, funded));
             }
             ("open", None) | ("closed", _) => {}
-            (_, None) => answer.waiting_close_channels.push(waiting(&snapshot, funded)),
+            (_, None) => answer.waiting_close_channels.push(waiting(&snapshot, funded, &request)),
             (_, Some(_)) => {
                 answer.pending_force_closing_channels.push(forced(&snapshot, funded, height));
             }
@@ -79,7 +83,12 @@ fn opening(snapshot: &Snapshot, funded: &FundedSnapshot) -> pending::PendingOpen
     }
 }
 
-fn waiting(snapshot: &Snapshot, funded: &FundedSnapshot) -> pending::WaitingCloseChannel {
+fn waiting(
+    snapshot: &Snapshot,
+    funded: &FundedSnapshot,
+    request: &lnrpc::PendingChannelsRequest,
+) -> pending::WaitingCloseChannel {
+    let raw = funded.closing_tx.as_ref().filter(|_| request.include_raw_tx);
     pending::WaitingCloseChannel {
         channel: Some(channel(snapshot, funded)),
         limbo_balance: floor(own_share(funded, Side::Local)),
@@ -91,7 +100,10 @@ fn waiting(snapshot: &Snapshot, funded: &FundedSnapshot) -> pending::WaitingClos
             ..Default::default()
         }),
         closing_txid: funded.closing_txid.map(|txid| txid.to_string()).unwrap_or_default(),
-        ..Default::default()
+        closing_tx_hex: raw.map(serialize_hex).unwrap_or_default(),
+        // A close counts from its first confirmation on.
+        blocks_til_close_confirmed: 1,
+        close_height: 0,
     }
 }
 

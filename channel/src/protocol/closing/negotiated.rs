@@ -1,24 +1,19 @@
-//! Closing together (BOLT 2, shutdown and closing_signed): both say where their share goes, the
-//! HTLCs run out, and ES is signed by both.
+//! ES by closing_signed (BOLT 2, legacy closing negotiation): one for both, and the funder pays.
 //!
 //! ```text
 //!   A (funder)                               B
-//!   ── shutdown ───────────────────────▶
-//!   ◀──────────────────────── shutdown ──
-//!      (HTLCs are settled or failed; no update is pending)
 //!   ── closing_signed (fee, range) ────▶
 //!   ◀───────── closing_signed (a fee in the range) ──
 //!   ── closing_signed (the same fee) ──▶   ES is published
 //! ```
 
-use super::open::{Link, Open, Tools};
 use crate::amount::{FeeratePerKw, Sat};
 use crate::contract::balance::View;
-use crate::error::{Refused, Violation};
-use crate::keys::curve::VerifyJob;
+use crate::error::Violation;
 use crate::message::Message;
-use crate::output::{Event, Output};
+use crate::output::Output;
 use crate::params::Side;
+use crate::protocol::open::{Link, Open, Tools};
 use crate::transactions::closing::{
     build_closing, closing_weight, ClosingSpec, ClosingTx, Method, Share,
 };
@@ -29,7 +24,7 @@ const RULE: &str = "BOLT 2 closing_signed";
 
 /// What has been offered since the connection is up (negotiation restarts with it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Negotiation {
+pub(super) struct Negotiation {
     /// The last fee we signed for.
     ours: Option<Sat>,
     /// The last fee the peer signed for.
@@ -38,105 +33,22 @@ pub struct Negotiation {
     range: (Sat, Sat),
 }
 
-/// The forms of `shutdown`'s scriptpubkey (BOLT 2): witness programs of any version.
-pub fn is_shutdown_script(script: &ScriptBuf) -> bool {
-    script.is_p2wpkh() || script.is_p2wsh() || {
-        let version = script.witness_version().map(|version| version.to_num());
-        version.is_some_and(|version| version >= 1)
-    }
-}
-
 impl Open {
-    pub(super) fn want_close(
-        &mut self,
-        script: ScriptBuf,
-        feerate: Option<FeeratePerKw>,
-    ) -> Result<(), Refused> {
-        if self.life.failed.is_some() {
-            return Err(Refused::NotUsable("failed"));
-        }
-        if self.life.close_wanted.is_some() || self.life.shutdown_sent.is_some() {
-            return Err(Refused::AlreadyClosing);
-        }
-        let fixed = &self.contract.params.local.upfront_shutdown_script;
-        if fixed.as_ref().is_some_and(|fixed| *fixed != script) || !is_shutdown_script(&script) {
-            return Err(Refused::WrongShutdownScript);
-        }
-        self.life.close_wanted = Some(script);
-        self.life.close_feerate = feerate;
-        self.dirty_life = true;
-        Ok(())
-    }
-
-    pub(super) fn receive_shutdown(&mut self, said: &msgs::Shutdown) -> Result<(), Violation> {
-        const RULE: &str = "BOLT 2 shutdown";
-        let script = &said.scriptpubkey;
-        let fixed = &self.contract.params.remote.upfront_shutdown_script;
-        if fixed.as_ref().is_some_and(|fixed| fixed != script) {
-            let what = "the script is not the one fixed at opening";
-            return Err(Violation::warn(RULE, what));
-        }
-        if !is_shutdown_script(script) {
-            return Err(Violation::warn(RULE, "the script is of no known form"));
-        }
-        let heard = std::mem::replace(&mut self.shutdown_heard, true);
-        if heard && self.life.shutdown_received.as_ref() != Some(script) {
-            return Err(Violation::warn(RULE, "a second shutdown, with another script"));
-        }
-        if self.contract.has_unsigned_updates_of(Side::Remote) {
-            return Err(Violation::warn(RULE, "updates are pending on our commitment"));
-        }
-        if self.life.shutdown_received.as_ref() != Some(script) {
-            self.life.shutdown_received = Some(script.clone());
-            self.dirty_life = true;
-        }
-        Ok(())
-    }
-
-    /// Says shutdown once it is wanted, or owed, and none of our updates is pending.
-    pub(super) fn shutdown_if_due(&mut self, tools: &mut Tools<'_>) {
-        let wanted = self.life.close_wanted.is_some() || self.life.shutdown_received.is_some();
-        let pending = self.contract.has_unsigned_updates_of(Side::Local);
-        let due = wanted && self.life.shutdown_sent.is_none() && !pending;
-        if !due || self.link != Link::Up {
-            return;
-        }
-        let fixed = self.contract.params.local.upfront_shutdown_script.clone();
-        let script = self.life.close_wanted.clone().or(fixed);
-        // The node hands in a script when the peer asks first: until then the answer waits.
-        let Some(script) = script else { return };
-        self.life.shutdown_sent = Some(script);
-        self.dirty_life = true;
-        self.repeat_shutdown(tools);
-    }
-
-    /// Whether the peer wants to close and waits for our script.
-    pub fn owes_shutdown_script(&self) -> bool {
-        self.life.shutdown_received.is_some()
-            && self.life.shutdown_sent.is_none()
-            && self.life.close_wanted.is_none()
-            && self.contract.params.local.upfront_shutdown_script.is_none()
-    }
-
-    pub(super) fn repeat_shutdown(&self, tools: &mut Tools<'_>) {
-        if let Some(script) = &self.life.shutdown_sent {
-            let (channel_id, scriptpubkey) = (self.channel_id, script.clone());
-            let message = msgs::Shutdown { channel_id, scriptpubkey };
-            tools.out.stage(Output::Send(Message::Shutdown(Box::new(message))));
-        }
-    }
-
     /// The funder's first closing_signed, once the commitments are bare.
-    pub(super) fn negotiate_if_due(&mut self, tools: &mut Tools<'_>) {
-        let both = self.life.shutdown_sent.is_some() && self.life.shutdown_received.is_some();
+    pub(in crate::protocol) fn negotiate_if_due(&mut self, tools: &mut Tools<'_>) {
         let funder = self.contract.params.funder == Side::Local;
-        let started = self.negotiation.is_some();
-        if !both || !funder || started || self.link != Link::Up || !self.contract.is_quiet() {
+        let started = self.talk.negotiation.is_some();
+        if !self.both_shut()
+            || !funder
+            || started
+            || self.link != Link::Up
+            || !self.contract.is_quiet()
+        {
             return;
         }
         let range = self.closing_range();
         let ideal = self.ideal_closing_fee().clamp(range.0, range.1);
-        self.negotiation = Some(Negotiation { ours: Some(ideal), theirs: None, range });
+        self.talk.negotiation = Some(Negotiation { ours: Some(ideal), theirs: None, range });
         self.send_closing_signed(ideal, range, tools);
     }
 
@@ -154,7 +66,7 @@ impl Open {
 
     /// From the relay floor to a generous top: a dispute about a mutual close's fee is worth
     /// nothing. The funder never pays more than it has, or three times what it aims at (or the
-    /// price of 10 sat/vB, if that is more).
+    /// price of 10 sat/vB, if that is more), or what it was told to pay at most.
     fn closing_range(&self) -> (Sat, Sat) {
         let floor = FeeratePerKw::FLOOR.fee(self.closing_weight());
         let funder = self.contract.params.funder;
@@ -163,7 +75,11 @@ impl Open {
             return (floor.min(balance), balance);
         }
         let generous = Sat::new(self.ideal_closing_fee().sat().saturating_mul(3));
-        let top = generous.max(FeeratePerKw::new(2_500).fee(self.closing_weight())).min(balance);
+        let top = match self.closing.max_feerate {
+            Some(most) => most.max(FeeratePerKw::FLOOR).fee(self.closing_weight()),
+            None => generous.max(FeeratePerKw::new(2_500).fee(self.closing_weight())),
+        };
+        let top = top.min(balance);
         (floor.min(top), top)
     }
 
@@ -188,11 +104,6 @@ impl Open {
         build_closing(&spec).ok()
     }
 
-    fn closing_sighash(&self, tx: &ClosingTx) -> [u8; 32] {
-        let params = &self.contract.params;
-        tx.sighash(&params.local.basepoints.funding, &params.remote.basepoints.funding)
-    }
-
     fn send_closing_signed(&self, fee: Sat, range: (Sat, Sat), tools: &mut Tools<'_>) {
         let Some(tx) = self.closing_tx(fee, Side::Local, false) else { return };
         let message = msgs::ClosingSigned {
@@ -207,22 +118,24 @@ impl Open {
         tools.out.stage(Output::Send(Message::ClosingSigned(Box::new(message))));
     }
 
-    pub(super) fn receive_closing_signed(
+    pub(in crate::protocol) fn receive_closing_signed(
         &mut self,
         said: &msgs::ClosingSigned,
         tools: &mut Tools<'_>,
     ) -> Result<(), Violation> {
-        if self.life.mutual_close.is_some() && self.negotiation.is_some() {
+        if self.life.mutual_close.is_some() && self.talk.negotiation.is_some() {
             return Ok(()); // The last word of a negotiation that is over.
         }
-        let shut = self.life.shutdown_sent.is_some() && self.life.shutdown_received.is_some();
-        if !shut || !self.contract.is_quiet() {
+        if self.negotiated.simple_close {
+            return Err(Violation::warn(RULE, "option_simple_close is negotiated"));
+        }
+        if !self.both_shut() || !self.contract.is_quiet() {
             return Err(Violation::warn(RULE, "the channel is not ready to close"));
         }
         let fee = Sat::new(said.fee_satoshis);
         let tx = self.checked_closing(fee, said, tools)?;
         let funder = self.contract.params.funder == Side::Local;
-        let known = self.negotiation.unwrap_or(Negotiation {
+        let known = self.talk.negotiation.unwrap_or(Negotiation {
             ours: None,
             theirs: None,
             range: self.closing_range(),
@@ -233,12 +146,13 @@ impl Open {
             if known.ours != Some(fee) || (!funder && known.ours.is_none()) {
                 self.send_closing_signed(fee, range, tools);
             }
-            self.negotiation = Some(Negotiation { ours: Some(fee), theirs: Some(fee), range });
-            self.publish_mutual(tx, said, tools);
+            self.talk.negotiation = Some(Negotiation { ours: Some(fee), theirs: Some(fee), range });
+            self.life.mutual_close = Some(self.publish_es(&tx, &said.signature, true, tools));
+            self.dirty_life = true;
             return Ok(());
         }
         let ours = self.counter_offer(fee, said, &known)?;
-        self.negotiation = Some(Negotiation { ours: Some(ours), theirs: Some(fee), range });
+        self.talk.negotiation = Some(Negotiation { ours: Some(ours), theirs: Some(fee), range });
         self.send_closing_signed(ours, range, tools);
         Ok(())
     }
@@ -282,13 +196,9 @@ impl Open {
         &self,
         fee: Sat,
         said: &msgs::ClosingSigned,
-        tools: &mut Tools<'_>,
+        tools: &Tools<'_>,
     ) -> Result<ClosingTx, Violation> {
-        let key = self.contract.params.remote.basepoints.funding;
-        let signed = |tx: &ClosingTx| {
-            let (sighash, signature) = (self.closing_sighash(tx), said.signature);
-            tools.curve.verify(&[VerifyJob { key, sighash, signature }]).is_ok()
-        };
+        let signed = |tx: &ClosingTx| self.is_signed_by_peer(tx, said.signature, tools);
         let variants = [(Side::Remote, false), (Side::Remote, true), (Side::Local, false)];
         let candidates: Vec<ClosingTx> = variants
             .into_iter()
@@ -300,19 +210,5 @@ impl Open {
         candidates.into_iter().find(signed).ok_or_else(|| {
             Violation::fail(RULE, "the signature on the closing transaction is wrong")
         })
-    }
-
-    fn publish_mutual(&mut self, tx: ClosingTx, said: &msgs::ClosingSigned, tools: &mut Tools<'_>) {
-        let ours = tools.signer.sign_funding(self.closing_sighash(&tx));
-        let params = &self.contract.params;
-        let signed = tx.signed(
-            (&params.local.basepoints.funding, &ours),
-            (&params.remote.basepoints.funding, &said.signature),
-        );
-        let txid = signed.compute_txid();
-        self.life.mutual_close = Some(signed.clone());
-        self.dirty_life = true;
-        tools.out.stage(Output::Broadcast(Box::new(signed)));
-        tools.out.stage(Output::Event(Event::Closing(txid)));
     }
 }
