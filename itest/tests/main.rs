@@ -16,6 +16,7 @@ mod feerates;
 mod invoice_news;
 mod killed;
 mod ldk_alone;
+mod ldk_kinds;
 mod ldk_peer;
 mod macaroons;
 mod python_client;
