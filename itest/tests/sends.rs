@@ -185,7 +185,8 @@ async fn several_are_paid_at_once_and_the_estimate_is_what_it_costs() -> Result<
         spent.iter().map(|input| input.previous_output.txid.to_string()).collect();
     let mut planned: Vec<String> =
         estimate.inputs.iter().map(|input| input.txid_str.clone()).collect();
-    (spent.sort(), planned.sort());
+    spent.sort();
+    planned.sort();
     assert_eq!(spent, planned);
     cluster.bitcoind().mine(1)?;
     has(&bob, 600_000, 0).await?;
@@ -210,7 +211,8 @@ async fn chosen_coins_and_sweeps_spend_what_they_should() -> Result<()> {
     for outpoint in &outpoints {
         wanted.push(OutPoint { txid: outpoint.txid_str.parse()?, vout: outpoint.output_index });
     }
-    (spent.sort(), wanted.sort());
+    spent.sort();
+    wanted.sort();
     assert_eq!(spent, wanted);
     let again = SendCoinsRequest { outpoints, ..pays(&to, 10_000) };
     assert!(refusal(&alice, again).await?.contains("cannot be spent"));
