@@ -7,6 +7,7 @@ pub mod demo;
 pub mod failure;
 pub mod fixture;
 pub mod ldk;
+pub mod node_js;
 pub mod places;
 pub mod port;
 pub mod process;

@@ -24,18 +24,21 @@ impl Python {
         missing
     }
 
-    /// The environment `name` with the package `requirement` (`name==version`), made if need be.
+    /// The environment `name` with packages (`name==version`), made if need be. They are taken as
+    /// they are, one after the other, without what they ask for themselves where they are several:
+    /// old ones ask for what does not build any more.
     ///
     /// # Errors
-    /// When there is no python3 with `venv`, or pip cannot have the package.
-    pub fn with(name: &str, requirement: &str) -> Result<Self> {
+    /// When there is no python3 with `venv`, or pip cannot have the packages.
+    pub fn with(name: &str, requirements: &[&str]) -> Result<Self> {
         let environments = places::target().join("python");
         let _one_at_a_time = Lock::wait(&environments.join(format!("{name}.lock")))?;
         let environment = environments.join(name);
         let python = environment.join("bin/python");
         // Written last, so that an environment that was interrupted is made anew.
         let complete = environment.join("complete");
-        if fs::read_to_string(&complete).is_ok_and(|has| has == requirement) {
+        let wanted = requirements.join("\n");
+        if fs::read_to_string(&complete).is_ok_and(|has| has == wanted) {
             return Ok(Python(python));
         }
         if environment.exists() {
@@ -43,9 +46,21 @@ impl Python {
         }
         run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-        run(Command::new(&python).args(pip).arg(requirement))?;
-        fs::write(complete, requirement)?;
+        for requirement in requirements {
+            let mut install = Command::new(&python);
+            install.args(pip);
+            if requirements.len() > 1 {
+                install.args(["--no-deps", "--no-build-isolation"]);
+            }
+            run(install.arg(requirement))?;
+        }
+        fs::write(complete, wanted)?;
         Ok(Python(python))
+    }
+
+    /// A program that a package brought with it.
+    pub fn beside(&self, program: &str) -> PathBuf {
+        self.0.with_file_name(program)
     }
 
     /// Runs a script of `itest/python` to its end, and returns what it printed.
@@ -58,7 +73,8 @@ impl Python {
     }
 }
 
-fn run(command: &mut Command) -> Result<String> {
+/// Runs a command to its end, and returns what it printed.
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().context(format!("run {command:?}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {

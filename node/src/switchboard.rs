@@ -57,6 +57,8 @@ pub struct Switchboard {
     /// Who listens to invoices.
     pub invoice_news: Arc<InvoiceNews>,
     expiries: Expiries,
+    /// Payments under way that are not to be tried again.
+    given_up: Mutex<BTreeSet<PaymentHash>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -94,6 +96,7 @@ impl Switchboard {
             room: Notify::new(),
             invoice_news: Arc::new(InvoiceNews::after(told)),
             expiries: Expiries::default(),
+            given_up: Mutex::default(),
         }))
     }
 
@@ -132,7 +135,9 @@ impl Switchboard {
             OsRng.fill_bytes(&mut bytes);
             bytes
         };
+        let given_up = lock(&self.given_up);
         work(&mut World {
+            given_up: &given_up,
             now_ns: now_ns(),
             height: self.chain.tip().height,
             node: self.node,
@@ -252,6 +257,13 @@ impl Switchboard {
         Ok(receiver)
     }
 
+    /// Makes no further attempt at a payment under way. Not durable: a restart may make one.
+    pub fn give_up(&self, hash: PaymentHash) {
+        if self.payments.is_under_way(&hash) {
+            lock(&self.given_up).insert(hash);
+        }
+    }
+
     /// A payment as it is now, and its changes while it is under way.
     ///
     /// # Errors
@@ -312,7 +324,12 @@ impl Switchboard {
                 switch::Action::Payment(payment) => {
                     deadline_ns = payment.terms.deadline_ns;
                     let board = self.clone();
-                    Action::After(Box::new(move || board.payments.tell(*payment)))
+                    Action::After(Box::new(move || {
+                        if payment.status != Status::InFlight {
+                            lock(&board.given_up).remove(&payment.payment_hash);
+                        }
+                        board.payments.tell(*payment);
+                    }))
                 }
             });
         }

@@ -85,6 +85,7 @@ impl Payer {
         let mut unit = Unit::new();
         let mut desk = Desk::new(&self.disk, &mut self.pending, &mut unit);
         let mut world = World {
+            given_up: &Default::default(),
             now_ns: self.now,
             height: HEIGHT,
             node: node(1),

@@ -77,6 +77,7 @@ impl Node {
         }];
         let mut desk = Desk::new(&self.disk, &mut self.pending, &mut unit);
         let mut world = World {
+            given_up: &Default::default(),
             now_ns: NOW * 1_000_000_000,
             height: HEIGHT,
             node: node(self.id),

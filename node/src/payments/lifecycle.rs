@@ -23,6 +23,7 @@ use bitcoin::secp256k1::{PublicKey, SecretKey};
 use fulmen_channel::amount::{Height, Msat};
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::payment::{PaymentHash, Preimage};
+use std::collections::BTreeSet;
 
 /// A channel of ours that a payment may leave by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct World<'a> {
     pub node: PublicKey,
     /// Our channels that can be used now.
     pub channels: &'a [Usable],
+    /// Payments that their callers gave up: no further attempt is made.
+    pub given_up: &'a BTreeSet<PaymentHash>,
     /// 32 fresh random bytes.
     pub entropy: &'a mut dyn FnMut() -> [u8; 32],
 }
@@ -271,7 +274,9 @@ impl Payment {
 
     /// Begins the next attempt; if there is no way left, or no time, the payment has failed.
     fn next_attempt(&mut self, world: &mut World<'_>) -> Result<Option<Launch>, OnionError> {
-        if !self.attempts.is_empty() && world.now_ns >= self.terms.deadline_ns {
+        let over =
+            world.now_ns >= self.terms.deadline_ns || world.given_up.contains(&self.payment_hash);
+        if !self.attempts.is_empty() && over {
             self.fail(FailureReason::Timeout);
             return Ok(None);
         }

@@ -8,11 +8,13 @@ use crate::node::Node;
 use crate::payments::{
     FailureReason, Limits, PayError, Payment, Request, Status, DEFAULT_CLTV_LIMIT,
 };
+use crate::switchboard::Switchboard;
 use bitcoin::secp256k1::PublicKey;
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_channel::payment::PaymentHash;
 use fulmen_proto::{lnrpc, routerrpc};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tonic::{Code, Status as RpcStatus};
 
@@ -34,17 +36,18 @@ struct Asked {
     records: BTreeMap<u64, Vec<u8>>,
 }
 
+type Answers = mpsc::Receiver<Result<lnrpc::Payment, RpcStatus>>;
+
 /// Pays; tells of each change until the payment is over.
 pub async fn send_payment_v2(
     node: &Node,
     request: routerrpc::SendPaymentRequest,
-) -> Result<mpsc::Receiver<Result<lnrpc::Payment, RpcStatus>>, RpcStatus> {
+) -> Result<Answers, RpcStatus> {
     refuse_unbuilt(&[
         ("amp", request.amp),
         ("last_hop_pubkey", !request.last_hop_pubkey.is_empty()),
         ("route_hints", !request.route_hints.is_empty()),
         ("first_hop_custom_records", !request.first_hop_custom_records.is_empty()),
-        ("cancelable", request.cancelable),
     ])?;
     let timeout_seconds = u64::try_from(request.timeout_seconds)
         .map_err(|_| failed("timeout_seconds must not be negative"))?;
@@ -65,14 +68,43 @@ pub async fn send_payment_v2(
         records: request.dest_custom_records.into_iter().collect(),
     };
     let news = begin(node, asked).await?;
-    Ok(follow(news, request.no_inflight_updates, capacities(node)))
+    let payment_hash = news.borrow().payment_hash;
+    let answers = follow(news, request.no_inflight_updates, capacities(node));
+    if !request.cancelable {
+        return Ok(answers);
+    }
+    Ok(cancelable(answers, node.switchboard.clone(), payment_hash))
+}
+
+/// Passes the answers on; a caller that goes away before the last one ends further attempts.
+fn cancelable(
+    mut answers: Answers,
+    switchboard: Arc<Switchboard>,
+    payment_hash: PaymentHash,
+) -> Answers {
+    let (to_caller, passed) = mpsc::channel(4);
+    tokio::spawn(async move {
+        loop {
+            let gone = tokio::select! {
+                answer = answers.recv() => match answer {
+                    Some(answer) => to_caller.send(answer).await.is_err(),
+                    None => return,
+                },
+                () = to_caller.closed() => true,
+            };
+            if gone {
+                return switchboard.give_up(payment_hash);
+            }
+        }
+    });
+    passed
 }
 
 /// Tells of a payment: as it is now, and each change until it is over.
 pub fn track_payment_v2(
     node: &Node,
     request: routerrpc::TrackPaymentRequest,
-) -> Result<mpsc::Receiver<Result<lnrpc::Payment, RpcStatus>>, RpcStatus> {
+) -> Result<Answers, RpcStatus> {
     let hash = hash_of(&request.payment_hash)?;
     let found = node.switchboard.track(&hash).map_err(failed)?;
     let unknown = || RpcStatus::new(Code::NotFound, "payment isn't initiated");
@@ -243,7 +275,7 @@ fn follow(
     mut news: watch::Receiver<Payment>,
     only_the_end: bool,
     capacities: BTreeMap<[u8; 32], Sat>,
-) -> mpsc::Receiver<Result<lnrpc::Payment, RpcStatus>> {
+) -> Answers {
     let (answers, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
         loop {
