@@ -11,6 +11,7 @@ pub mod node_js;
 pub mod places;
 pub mod port;
 pub mod process;
+pub mod proxy;
 pub mod python;
 pub mod regtest;
 pub mod wait;

@@ -8,6 +8,7 @@
 
 mod at_once;
 mod bitcoind;
+mod bitcoind_trouble;
 mod chain_box;
 mod channel_kinds;
 mod clients;
@@ -23,6 +24,7 @@ mod macaroons;
 mod refusals;
 mod restore;
 mod sends;
+mod store_trouble;
 mod tidy;
 mod two_daemons;
 mod upgrade;

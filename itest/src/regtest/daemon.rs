@@ -189,6 +189,11 @@ impl Daemon {
         Ok(process.wait(PATIENCE)?.success())
     }
 
+    /// Whether its process runs.
+    pub fn runs(&self) -> bool {
+        self.still_runs().is_ok()
+    }
+
     /// kill -9.
     pub fn killed(&self) {
         *lock(&self.running) = None;

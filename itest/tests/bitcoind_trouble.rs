@@ -1,0 +1,185 @@
+//! A bitcoind that is silent, wrong, slow, garbled, or changes its mind about the chain.
+
+use std::time::Duration;
+
+use bitcoincore_rpc::RpcApi;
+use fulmen_channel::amount::{Msat, Sat};
+use fulmen_itest::failure::Result;
+use fulmen_itest::proxy::{Answers, Proxy};
+use fulmen_itest::regtest::{Cluster, Daemon, Peer, DEEP};
+use fulmen_proto::lnrpc::{AddressType, NewAddressRequest};
+
+use crate::two_daemons::both_agree;
+
+/// The loopback's port 1: nobody is there.
+const NOBODY: &str = "127.0.0.1:1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_zmq_is_told_and_polling_finds_blocks_and_transactions() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let block = format!("--bitcoind.zmqpubrawblock=tcp://{NOBODY}");
+    let tx = format!("--bitcoind.zmqpubrawtx=tcp://{NOBODY}");
+    let alice = Daemon::new(cluster.bitcoind(), "alice", &[&block, &tx])?;
+    alice.starts().await?;
+    alice.receives_coins(Sat::new(100_000)).await?;
+    alice
+        .until("the log names the options", async || {
+            let wrote = alice.wrote()?;
+            let names = |option: &str| wrote.contains(&format!("check {option}"));
+            let told = names("--bitcoind.zmqpubrawblock") && names("--bitcoind.zmqpubrawtx");
+            Ok(told.then_some(()))
+        })
+        .await?;
+    let kind = AddressType::WitnessPubkeyHash.into();
+    let request = NewAddressRequest { r#type: kind, ..Default::default() };
+    let address = alice.lightning().await?.new_address(request).await?.into_inner().address;
+    let address = address.parse::<bitcoin::Address<_>>()?.assume_checked();
+    cluster.bitcoind().send_to(&address, Sat::new(70_000))?;
+    alice
+        .until("the transaction is seen in the mempool", async || {
+            Ok((alice.coins().await?.unconfirmed_balance == 70_000).then_some(()))
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_settings_are_refused_by_the_option_to_change() -> Result<()> {
+    let cluster = Cluster::start()?;
+    for (flags, says) in [
+        (&["--bitcoind.rpcpass=wrong"][..], "check --bitcoind.rpcuser and --bitcoind.rpcpass"),
+        (
+            &["--bitcoin.regtest=false", "--bitcoin.signet"],
+            "--bitcoin.signet is set: give --bitcoin.regtest",
+        ),
+    ] {
+        let alice = Daemon::new(cluster.bitcoind(), "alice", flags)?;
+        alice.spawn()?;
+        assert!(!alice.ends()?, "exit code with {flags:?}");
+        assert!(alice.wrote()?.contains(says), "{}", alice.wrote()?);
+    }
+    let nobody = format!("--bitcoind.rpchost={NOBODY}");
+    let alice = Daemon::new(cluster.bitcoind(), "alice", &[&nobody])?;
+    alice.spawn()?;
+    alice
+        .until("it says what it waits for", async || {
+            Ok(alice.wrote()?.contains("is --bitcoind.rpchost its RPC address?").then_some(()))
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_late_cut_or_garbled_are_survived() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let proxy = Proxy::to(cluster.bitcoind().rpc_address())?;
+    let through = format!("--bitcoind.rpchost={}", proxy.address());
+    let alice = Daemon::new(cluster.bitcoind(), "alice", &[&through])?;
+    alice.starts().await?;
+    let bob = cluster.daemon("bob").await?;
+    alice.receives_coins(Sat::new(2_000_000)).await?;
+    alice.connects(&bob).await?;
+    alice.opens(&bob, Sat::new(1_000_000)).await?;
+    for answers in [Answers::Hold, Answers::Cut, Answers::Garble] {
+        proxy.set(answers);
+        cluster.bitcoind().mine(2)?;
+        alice.pays(&bob, Msat::new(5_000_000)).await?;
+        let soon = tokio::time::timeout(Duration::from_secs(10), alice.info());
+        soon.await.expect("GetInfo waits for bitcoind")?;
+        proxy.set(Answers::Pass);
+        at_height(&alice, cluster.bitcoind().height()?).await?;
+    }
+    both_agree(&alice, &bob).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reorganisations_of_1_6_and_100_blocks() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let (alice, bob, _) = cluster.pair(Sat::new(1_000_000)).await?;
+    cluster.bitcoind().mine(100)?;
+    for depth in [1, 6, 100] {
+        reorganise(&cluster, depth)?;
+        for daemon in [&alice, &bob] {
+            at_best_block(&cluster, daemon).await?;
+        }
+        alice.pays(&bob, Msat::new(5_000_000)).await?;
+        both_agree(&alice, &bob).await?;
+    }
+    alice.closes(&alice.channel().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_and_a_close_that_are_reorganised_out_and_back() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let (alice, bob) = (cluster.daemon("alice").await?, cluster.daemon("bob").await?);
+    alice.receives_coins(Sat::new(2_000_000)).await?;
+    alice.connects(&bob).await?;
+    let funding = alice.begins_to_open(&bob, Sat::new(1_000_000), |_| {}).await?;
+    cluster.bitcoind().mine(1)?;
+    at_best_block(&cluster, &alice).await?;
+    undo(&cluster, 1)?;
+    assert!(cluster.bitcoind().mempool()?.contains(&funding.txid));
+    mine_others(&cluster, DEEP + 1)?;
+    let channel = alice.active_channel(bob.node_id()?).await?;
+    bob.active_channel(alice.node_id()?).await?;
+    alice.pays(&bob, Msat::new(300_000_000)).await?;
+    let before = bob.coins().await?.total_balance;
+
+    let closing = alice.begins_to_close(&channel, false).await?;
+    alice
+        .until("the close is published", async || {
+            Ok((cluster.bitcoind().mempool()?.len() == 1).then_some(()))
+        })
+        .await?;
+    cluster.bitcoind().mine(1)?;
+    at_best_block(&cluster, &alice).await?;
+    reorganise(&cluster, 1)?;
+    cluster.bitcoind().mine(DEEP + 1)?;
+    drop(closing);
+    for daemon in [&alice, &bob] {
+        at_best_block(&cluster, daemon).await?;
+        assert_eq!(daemon.channels().await?, []);
+    }
+    bob.until("its part arrives", async || {
+        Ok((bob.coins().await?.confirmed_balance - before == 300_000).then_some(()))
+    })
+    .await
+}
+
+/// Takes the last `depth` blocks out of the chain.
+fn undo(cluster: &Cluster, depth: u64) -> Result<()> {
+    let rpc = cluster.bitcoind().rpc();
+    let first = cluster.bitcoind().height()? + 1 - depth;
+    Ok(rpc.invalidate_block(&rpc.get_block_hash(first)?)?)
+}
+
+/// Puts others in the place of the last `depth` blocks, and one more.
+fn reorganise(cluster: &Cluster, depth: u64) -> Result<()> {
+    undo(cluster, depth)?;
+    mine_others(cluster, depth + 1)
+}
+
+/// To another address than before: the same block again would still be invalid.
+fn mine_others(cluster: &Cluster, blocks: u64) -> Result<()> {
+    let rpc = cluster.bitcoind().rpc();
+    let address = rpc.get_new_address(None, None)?.assume_checked();
+    for _ in 0..blocks {
+        rpc.generate_to_address(1, &address)?;
+    }
+    Ok(())
+}
+
+async fn at_height(daemon: &Daemon, height: u64) -> Result<()> {
+    daemon
+        .until("it is at the height", async || {
+            Ok((u64::from(daemon.info().await?.block_height) == height).then_some(()))
+        })
+        .await
+}
+
+async fn at_best_block(cluster: &Cluster, daemon: &Daemon) -> Result<()> {
+    let best = cluster.bitcoind().rpc().get_best_block_hash()?.to_string();
+    daemon
+        .until("it is at the best block", async || {
+            Ok((daemon.info().await?.block_hash == best).then_some(()))
+        })
+        .await
+}
