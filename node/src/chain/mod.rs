@@ -157,6 +157,7 @@ fn wrong_network(wanted: &str, is: &str) -> String {
 struct Status {
     tip: BlockRef,
     best_height: Height,
+    best_time: u32,
     synced: bool,
     up: bool,
 }
@@ -184,7 +185,8 @@ impl Chain {
         let rpc = Rpc::new(&config.rpc_host, config.rpc_auth.clone(), config.rpc_timeout);
         let first = genesis_block(config.network).block_hash();
         let tip = tip.unwrap_or(BlockRef { height: Height::new(0), hash: first });
-        let status = Status { tip, best_height: tip.height, synced: false, up: false };
+        let status =
+            Status { tip, best_height: tip.height, best_time: 0, synced: false, up: false };
         let (commands, waiting) = mpsc::unbounded_channel();
         let inner = Inner {
             config,
@@ -221,6 +223,7 @@ impl Chain {
         }
         self.inner.status.send_modify(|status| {
             status.best_height = Height::new(info.headers.max(info.blocks));
+            status.best_time = info.time;
             status.up = true;
         });
         Ok(BlockRef { height: Height::new(info.blocks), hash: info.bestblockhash })
@@ -313,6 +316,10 @@ impl Chain {
     /// The best header that bitcoind knows.
     pub fn best_height(&self) -> Height {
         self.inner.status.borrow().best_height
+    }
+    /// Time of the block that was bitcoind's best when it first answered, in unix seconds; 0 before.
+    pub fn best_time(&self) -> u32 {
+        self.inner.status.borrow().best_time
     }
     /// bitcoind is up and has caught up with its network, and all its blocks are delivered.
     pub fn synced(&self) -> bool {

@@ -135,6 +135,9 @@ pub struct ChainInfo {
     pub headers: u32,
     /// The best block.
     pub bestblockhash: BlockHash,
+    /// Time of the best block, in unix seconds.
+    #[serde(default)]
+    pub time: u32,
     /// bitcoind is still catching up with the network.
     pub initialblockdownload: bool,
 }

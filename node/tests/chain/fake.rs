@@ -140,6 +140,7 @@ impl Node for FakeNode {
             blocks: best.height.number(),
             headers: best.height.number(),
             bestblockhash: best.hash,
+            time: 0,
             initialblockdownload: self.catching_up.get(),
         })
     }

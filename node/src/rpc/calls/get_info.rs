@@ -23,6 +23,10 @@ pub async fn get_info(node: &Node) -> Result<lnrpc::GetInfoResponse, Status> {
         *count = count.saturating_add(1);
     }
     let tip = node.services.chain.tip();
+    // Until a block comes.
+    let first_time = node.services.chain.best_time();
+    let header_time = Some(*node.header_time.borrow()).filter(|time| *time > 0);
+    let header_time = header_time.unwrap_or(first_time);
     let synced = node.services.chain.synced();
     let id = node.node_id().to_string();
     let [red, green, blue] = node.config.color;
@@ -42,7 +46,7 @@ pub async fn get_info(node: &Node) -> Result<lnrpc::GetInfoResponse, Status> {
         num_peers: u32::try_from(node.services.peers.list().len()).unwrap_or(u32::MAX),
         block_height: tip.height.number(),
         block_hash: tip.hash.to_string(),
-        best_header_timestamp: i64::from(*node.header_time.borrow()),
+        best_header_timestamp: i64::from(header_time),
         synced_to_chain: synced,
         wallet_synced: synced,
         synced_to_graph: false,
