@@ -44,9 +44,9 @@ pub fn identify(contract: &Commitments, tx: &Transaction, signer: &dyn Signer) -
     Spend::Other
 }
 
-/// Reads the commitment `tx`, whoever's it is. `records` are the HTLCs that were ever on commitments
-/// of the peer's; only a revoked one needs them. Nothing for ES, and for a commitment newer than
-/// any we know.
+/// Reads the commitment `tx`, whoever's it is. `records` are the HTLCs that were ever on the peer's
+/// commitments; only a revoked one needs them. Nothing for ES, and for a commitment newer than any
+/// we know.
 pub fn published(
     contract: &Commitments,
     tx: &Transaction,

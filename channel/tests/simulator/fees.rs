@@ -1,5 +1,5 @@
-//! Feerates that jump, by a tenth to twentyfold, told to one side or both, while HTLCs are under way
-//! both ways and the funder has little above its reserve.
+//! Feerates that jump, by a tenth to twentyfold, told to one side or both, while HTLCs are under
+//! way both ways and the funder has little above its reserve.
 
 use super::faults::Fault;
 use super::keys::Keys;

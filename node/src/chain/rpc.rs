@@ -81,7 +81,8 @@ pub enum RpcError {
     Pruned(Height),
     /// An answer that we cannot read.
     #[error(
-        "bitcoind's answer to {method} makes no sense: {why}; is --bitcoind.rpchost its RPC address?"
+        "bitcoind's answer to {method} makes no sense: {why}; is --bitcoind.rpchost its RPC \
+         address?"
     )]
     Garbage {
         /// The method called.

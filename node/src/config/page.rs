@@ -7,14 +7,16 @@ const HEAD: &str = "\
 
 <!-- Made of node/src/config by a test; see its end for how to make it again. -->
 
-fulmend takes lnd's flags for what it has: on the command line as `--NAME=VALUE`, `--NAME VALUE`, or `--NAME` for a switch; in
-the configuration file as `NAME=VALUE`. The command line wins; a list given there replaces the file's. A flag that fulmend does
-not have is refused by name, in the file with its line.
+fulmend takes lnd's flags for what it has: on the command line as `--NAME=VALUE`, `--NAME VALUE`, or
+`--NAME` for a switch; in the configuration file as `NAME=VALUE`. The command line wins; a list given
+there replaces the file's. A flag that fulmend does not have is refused by name, in the file with its
+line.
 
 ## The file
 
-`fulmen.conf` in `--fulmendir` is read if it is there; `--configfile` names another, which must be there. It is written as
-lnd.conf: `[sections]` are for the reader, comments begin with `;` or `#`, switches take `1`, `true`, `0` or `false`.
+`fulmen.conf` in `--fulmendir` is read if it is there; `--configfile` names another, which must be
+there. It is written as lnd.conf: `[sections]` are for the reader, comments begin with `;` or `#`,
+switches take `1`, `true`, `0` or `false`.
 
 ```ini
 ";
@@ -53,7 +55,8 @@ fulmend reads no other variable. bitcoin.conf is not read: give `--bitcoind.…`
 
 ## This page
 
-The test `configuration_page_is_up_to_date` compares it with the code. After a change of flags, make it again with
+The test `configuration_page_is_up_to_date` compares it with the code. After a change of flags, make
+it again with
 
     UPDATE=1 cargo test -p fulmen-node --test main configuration_page
 ";

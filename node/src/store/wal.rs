@@ -6,10 +6,10 @@
 //! ```
 //!
 //! Each frame's sum goes on from that of the frame before. SQLite reads up to the first frame that
-//! is not right and drops the rest: after a power cut that is the commit that was being written. But
-//! with synchronous=FULL a commit is durable before the next is begun, so where two commits of this
-//! log stand at or behind a frame that is not right, one of them was durable: bytes were altered,
-//! and to go on would be to run an older state.
+//! is not right and drops the rest: after a power cut that is the commit that was being written.
+//! But with synchronous=FULL a commit is durable before the next is begun, so where two commits of
+//! this log stand at or behind a frame that is not right, one of them was durable: bytes were
+//! altered, and to go on would be to run an older state.
 
 const HEADER: usize = 32;
 const FRAME: usize = 24;
