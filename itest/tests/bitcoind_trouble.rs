@@ -117,7 +117,7 @@ async fn an_opening_and_a_close_that_are_reorganised_out_and_back() -> Result<()
     at_best_block(&cluster, &alice).await?;
     undo(&cluster, 1)?;
     assert!(cluster.bitcoind().mempool()?.contains(&funding.txid));
-    mine_others(&cluster, DEEP + 1)?;
+    cluster.bitcoind().mine_others(DEEP + 1)?;
     let channel = alice.active_channel(bob.node_id()?).await?;
     bob.active_channel(alice.node_id()?).await?;
     alice.pays(&bob, Msat::new(300_000_000)).await?;
@@ -154,17 +154,7 @@ fn undo(cluster: &Cluster, depth: u64) -> Result<()> {
 /// Puts others in the place of the last `depth` blocks, and one more.
 fn reorganise(cluster: &Cluster, depth: u64) -> Result<()> {
     undo(cluster, depth)?;
-    mine_others(cluster, depth + 1)
-}
-
-/// To another address than before: the same block again would still be invalid.
-fn mine_others(cluster: &Cluster, blocks: u64) -> Result<()> {
-    let rpc = cluster.bitcoind().rpc();
-    let address = rpc.get_new_address(None, None)?.assume_checked();
-    for _ in 0..blocks {
-        rpc.generate_to_address(1, &address)?;
-    }
-    Ok(())
+    cluster.bitcoind().mine_others(depth + 1).map(drop)
 }
 
 async fn at_height(daemon: &Daemon, height: u64) -> Result<()> {

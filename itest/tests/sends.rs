@@ -365,7 +365,7 @@ async fn what_was_sent_survives_kills_lost_mempools_and_reorganisations() -> Res
     forgets_its_mempool(bitcoind)?;
     alice.starts().await?;
     is_published(&alice, child).await?;
-    bitcoind.mine(2)?;
+    bitcoind.mine_others(2)?;
     has(&alice, left, 0).await?;
     has(&bob, 250_000, 0).await?;
     alice.stops().await?;

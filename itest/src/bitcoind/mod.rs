@@ -115,6 +115,17 @@ impl Bitcoind {
         self.rpc.generate_to_address(blocks, self.miner()?).context("mine")
     }
 
+    /// Mines blocks to an address of their own: after some were invalidated, the same block again
+    /// would still be invalid.
+    ///
+    /// # Errors
+    /// When bitcoind does not answer.
+    pub fn mine_others(&self, blocks: u64) -> Result<Vec<BlockHash>> {
+        self.miner()?;
+        let address = self.rpc.get_new_address(None, None)?.assume_checked();
+        self.rpc.generate_to_address(blocks, &address).context("mine others")
+    }
+
     /// Pays `amount` to `address` from the miner's wallet, funded first if it is empty; waits in
     /// the mempool until mined.
     ///
