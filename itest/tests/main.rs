@@ -15,6 +15,7 @@ mod clients;
 mod closing;
 mod command_line;
 mod feerates;
+mod fields;
 mod invoice_news;
 mod killed;
 mod ldk_alone;
