@@ -29,7 +29,7 @@ fn with_bits(bits: &[usize]) -> InitFeatures {
 
 #[test]
 fn our_features_are_the_built_ones() {
-    assert_eq!(our_features(), with_bits(&[0, 5, 8, 12, 14, 23, 27, 45]));
+    assert_eq!(our_features(), with_bits(&[0, 5, 8, 12, 14, 23, 27, 45, 61]));
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn features_are_offered_as_the_operator_switches_them() {
     let on =
         |anchors, scid_alias, zero_conf| features(&Protocol { anchors, scid_alias, zero_conf });
     assert_eq!(on(true, false, false), our_features());
-    let bare = [0, 5, 8, 12, 14, 27, 45];
+    let bare = [0, 5, 8, 12, 14, 27, 45, 61];
     assert_eq!(on(false, false, false), with_bits(&bare));
     assert_eq!(on(false, true, false), with_bits(&[&bare[..], &[47]].concat()));
     assert_eq!(on(false, true, true), with_bits(&[&bare[..], &[47, 51]].concat()));
@@ -119,7 +119,7 @@ fn odd_unknown_types_are_ignored_and_even_ones_are_not() {
     for odd in [7u16, 261, 263, 265, 513, 32_769, 65_535] {
         assert_eq!(WireMessage::decode(&odd.to_be_bytes()), Ok(None));
     }
-    for even in [0u16, 2, 40, 64, 80, 262, 32_768, 65_534] {
+    for even in [0u16, 2, 42, 64, 80, 262, 32_768, 65_534] {
         assert_eq!(WireMessage::decode(&even.to_be_bytes()), Err(WireError::UnknownType(even)));
     }
 }
