@@ -8,15 +8,11 @@ use fulmen_itest::failure::Result;
 use fulmen_itest::node_js::Node;
 use fulmen_itest::python::Python;
 use fulmen_itest::regtest::{Cluster, Daemon};
-use fulmen_proto::lnrpc::ListPermissionsRequest;
 
 /// What most clients call, a method a line.
 const TIER_1: &str = include_str!("tier1.txt");
-/// The calls of a daemon without a wallet, which is none of these.
-const UNLOCKER: &str = "lnrpc.WalletUnlocker/";
-
-/// Services that are served all together or not at all.
-const AROUND: [&str; 2] = ["lnrpc.State/", "verrpc.Versioner/"];
+/// What a client does to a daemon's wallet, each at a start of its own.
+const STEPS: [&str; 3] = ["makes", "opens", "changes"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lnd_grpc_client() -> Result<()> {
@@ -24,7 +20,7 @@ async fn lnd_grpc_client() -> Result<()> {
         return Ok(());
     }
     let client = Python::with("lnd-grpc-client", &["lnd-grpc-client==0.6.0"])?;
-    makes_all_of_tier_1(|arguments| client.runs("calls.py", arguments), &[]).await
+    makes_all_of_tier_1(|script, arguments| client.runs(script, arguments), "py", &[]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,43 +50,50 @@ async fn lndgrpc() -> Result<()> {
         "routerrpc.Router/TrackPaymentV2",
         "verrpc.Versioner/GetVersion",
     ];
-    makes_all_of_tier_1(|arguments| client.runs("calls.py", arguments), &unknown).await
+    makes_all_of_tier_1(|script, arguments| client.runs(script, arguments), "py", &unknown).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn npm_lightning() -> Result<()> {
     let client = Node::with_packages()?;
-    makes_all_of_tier_1(|arguments| client.runs("calls.js", arguments), &[]).await
+    makes_all_of_tier_1(|script, arguments| client.runs(script, arguments), "js", &[]).await
 }
 
-/// Runs a client's script against two daemons: it makes every call of the list but those that it
-/// does not know, and stops the first daemon.
+/// Runs a client's scripts: against two daemons, of which it stops the first, and against one
+/// whose wallet it makes. They make every call of the list but those that the client does not know.
 async fn makes_all_of_tier_1(
-    runs: impl FnOnce(&[String]) -> Result<String>,
+    runs: impl Fn(&str, &[String]) -> Result<String>,
+    language: &str,
     unknown: &[&str],
 ) -> Result<()> {
     let cluster = Cluster::start()?;
     let (alice, bob) = (cluster.daemon("alice").await?, cluster.daemon("bob").await?);
     let url = format!("http://{RPC_LOGIN}:{RPC_LOGIN}@{}", cluster.bitcoind().rpc_address());
     let arguments =
-        [vec![url], credentials(&alice), credentials(&bob), vec![bob.listen_address()]].concat();
-    let permissions = alice.lightning().await?.list_permissions(ListPermissionsRequest {}).await?;
-    let served = permissions.into_inner().method_permissions;
-    let around = served.contains_key("/verrpc.Versioner/GetVersion");
-    let printed = runs(&arguments)?;
-    let made: BTreeSet<&str> = printed.split_whitespace().collect();
-    let wanted = TIER_1.lines().filter(|call| !call.starts_with(UNLOCKER));
-    let wanted = wanted.filter(|call| around || !AROUND.iter().any(|name| call.starts_with(name)));
-    let wanted: BTreeSet<&str> = wanted.filter(|call| !unknown.contains(call)).collect();
-    assert!(wanted.len() > 20, "the list is empty");
-    let missing: Vec<_> = wanted.difference(&made).collect();
-    assert!(missing.is_empty(), "not made: {missing:?}");
+        [&[url], &credentials(&alice)[..], &credentials(&bob), &[bob.listen_address()]].concat();
+    let mut printed = runs(&format!("calls.{language}"), &arguments)?;
     assert!(alice.ends()?, "StopDaemon ends it without error");
+
+    let carol = Daemon::without_wallet(cluster.bitcoind(), "carol", &[])?;
+    for step in STEPS {
+        carol.spawn()?;
+        carol.unlocker().await?;
+        let [address, certificate, _] = credentials(&carol);
+        let arguments = [step.into(), address, certificate];
+        printed += &runs(&format!("unlocker.{language}"), &arguments)?;
+        carol.catches_up().await?;
+        carol.stops().await?;
+    }
+
+    let made: BTreeSet<&str> = printed.split_whitespace().collect();
+    let wanted = TIER_1.lines().filter(|call| !unknown.contains(call));
+    let missing: Vec<_> = wanted.filter(|call| !made.contains(call)).collect();
+    assert!(missing.is_empty(), "not made: {missing:?}");
     Ok(())
 }
 
 /// Address, certificate and macaroon, as the scripts take them.
-fn credentials(daemon: &Daemon) -> Vec<String> {
+fn credentials(daemon: &Daemon) -> [String; 3] {
     let path = |path: std::path::PathBuf| path.display().to_string();
-    vec![daemon.rpc_address(), path(daemon.tls_cert()), path(daemon.admin_macaroon())]
+    [daemon.rpc_address(), path(daemon.tls_cert()), path(daemon.admin_macaroon())]
 }
