@@ -98,7 +98,7 @@ async fn start(node: &Node, request: lnrpc::OpenChannelRequest) -> Result<(Vec<u
         return Err(failed(format!("peer {peer} is not online")));
     };
     if opening::pending(services, &peer).await >= services.max_pending {
-        return Err(failed("pending channels exceed maximum"));
+        return Err(failed("Number of pending channels exceed maximum"));
     }
     let params = OpenParams {
         peer,
