@@ -30,4 +30,5 @@ mod store_trouble;
 mod tidy;
 mod two_daemons;
 mod upgrade;
+mod walkthrough;
 mod wallet_life;
