@@ -100,6 +100,8 @@ pub struct Settled {
     pub txid: Txid,
     /// Our own version, or the one that both agreed on; not the peer's own version.
     pub ours: bool,
+    /// The peer's, while a version of ours waits for its signature, which most likely wins.
+    pub awaits_ours: bool,
     /// What it pays.
     pub fee: Sat,
     /// Its weight, in weight units.

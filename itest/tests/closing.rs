@@ -26,6 +26,7 @@ async fn both_close_at_once_and_a_dearer_version_wins() -> Result<()> {
     alice.pays(&bob, Msat::new(400_000_000)).await?;
     bob.quiet_channel().await?;
     let (to_alice, to_bob) = (fresh_address(&cluster)?, fresh_address(&cluster)?);
+    let bobs_channel = bob.channel().await?;
     let mut alices = alice
         .begins_to_close_with(&channel, |request| {
             request.delivery_address = to_alice.to_string();
@@ -33,7 +34,7 @@ async fn both_close_at_once_and_a_dearer_version_wins() -> Result<()> {
         })
         .await?;
     let mut bobs = bob
-        .begins_to_close_with(&bob.channel().await?, |request| {
+        .begins_to_close_with(&bobs_channel, |request| {
             request.delivery_address = to_bob.to_string();
             request.sat_per_vbyte = 2;
         })

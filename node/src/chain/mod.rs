@@ -11,6 +11,7 @@
 //! [`Chain::follow`]. bitcoind may go away at any time after that: `Down`, retries, `Up`, catch-up.
 
 pub mod broadcast;
+mod config;
 pub mod fees;
 pub mod follow;
 pub mod rpc;
@@ -20,13 +21,14 @@ pub mod watcher;
 pub mod zmq;
 
 pub use broadcast::BroadcastError;
+pub use config::ChainConfig;
 pub use fees::Target;
 pub use follow::BlockRef;
 pub use rpc::{MempoolVerdict, RpcAuth, RpcError, Unspent};
 pub use spends::{Confirmed, Found, Spent};
 
 use bitcoin::constants::genesis_block;
-use bitcoin::{Block, BlockHash, Network, OutPoint, Transaction, Txid};
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
 use follow::BlockSource;
 use fulmen_channel::amount::{FeeratePerKw, Height};
 use rpc::{chain_name, ChainInfo, Rpc};
@@ -37,43 +39,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use watcher::{Command, Node, Rules, Turn, Watcher};
 use zmq::{Listener, Notice};
-
-/// Where bitcoind is and how we use it.
-#[derive(Clone)]
-pub struct ChainConfig {
-    /// The network that bitcoind must be on.
-    pub network: Network,
-    /// `address:port` of its RPC.
-    pub rpc_host: String,
-    /// How we identify ourselves.
-    pub rpc_auth: RpcAuth,
-    /// How long one RPC call may take.
-    pub rpc_timeout: Duration,
-    /// ZMQ endpoint of `rawblock` or `hashblock`, as `tcp://127.0.0.1:28332`.
-    pub zmq_block: Option<String>,
-    /// ZMQ endpoint of `rawtx`; without it the mempool is polled.
-    pub zmq_tx: Option<String>,
-    /// How often we look for ourselves, whatever ZMQ says.
-    pub poll: Duration,
-    /// Confirmations after which a broadcast counts as settled.
-    pub deep: u32,
-}
-
-impl ChainConfig {
-    /// The usual settings, without ZMQ.
-    pub fn new(network: Network, rpc_host: &str, rpc_auth: RpcAuth) -> ChainConfig {
-        ChainConfig {
-            network,
-            rpc_host: rpc_host.into(),
-            rpc_auth,
-            rpc_timeout: Duration::from_secs(30),
-            zmq_block: None,
-            zmq_tx: None,
-            poll: Duration::from_secs(5),
-            deep: 6,
-        }
-    }
-}
 
 /// What happened on chain, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -317,7 +282,7 @@ impl Chain {
     pub fn best_height(&self) -> Height {
         self.inner.status.borrow().best_height
     }
-    /// Time of the block that was bitcoind's best when it first answered, in unix seconds; 0 before.
+    /// Unix time of the block that was bitcoind's best when it first answered; 0 before.
     pub fn best_time(&self) -> u32 {
         self.inner.status.borrow().best_time
     }

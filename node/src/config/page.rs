@@ -7,10 +7,10 @@ const HEAD: &str = "\
 
 <!-- Made of node/src/config by a test; see its end for how to make it again. -->
 
-fulmend takes lnd's flags for what it has: on the command line as `--NAME=VALUE`, `--NAME VALUE`, or
-`--NAME` for a switch; in the configuration file as `NAME=VALUE`. The command line wins; a list given
-there replaces the file's. A flag that fulmend does not have is refused by name, in the file with its
-line.
+fulmend takes lnd's flags for what it has: on the command line as `--NAME=VALUE`, `--NAME VALUE`,
+or `--NAME` for a switch; in the configuration file as `NAME=VALUE`. The command line wins; a list
+given there replaces the file's. A flag that fulmend does not have is refused by name, in the file
+with its line.
 
 ## The file
 

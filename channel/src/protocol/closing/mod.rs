@@ -126,6 +126,7 @@ impl Open {
         let settled = Settled {
             txid: signed.compute_txid(),
             ours,
+            awaits_ours: !ours && self.awaits_own_version(),
             fee: tx.capacity.saturating_sub(paid),
             weight: signed.weight().to_wu(),
             output: tx.local,

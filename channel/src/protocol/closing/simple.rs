@@ -29,6 +29,10 @@ use lightning::ln::msgs;
 const COMPLETE: &str = "BOLT 2 closing_complete";
 const SIG: &str = "BOLT 2 closing_sig";
 
+/// What our ES pays at least when we began the close and no feerate was asked for: enough to
+/// replace the version of a peer that only answers, which pays the floor (BIP 125, rule 4).
+const BEGINNER: FeeratePerKw = FeeratePerKw::new(506);
+
 /// What we want of our own ES.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -87,7 +91,15 @@ impl Open {
     }
 
     fn estimate(&self, max_feerate: Option<FeeratePerKw>) -> FeeratePerKw {
-        self.close_feerate.min(max_feerate.unwrap_or(self.close_feerate))
+        let feerate = self.close_feerate.max(BEGINNER);
+        feerate.min(max_feerate.unwrap_or(feerate))
+    }
+
+    /// Whether a version of ours is on its way: offered, or about to be.
+    pub(super) fn awaits_own_version(&self) -> bool {
+        let script = self.life.close_wanted.as_ref().or(self.life.shutdown_sent.as_ref());
+        let can_pay = |script: &ScriptBuf| self.fee_at(script, FeeratePerKw::FLOOR).is_some();
+        self.talk.offered.is_some() || self.closing.ours.is_none() && script.is_some_and(can_pay)
     }
 
     /// Our closing_complete, when there is something new to offer and nothing is unanswered.

@@ -116,27 +116,48 @@ async fn feerate(node: &Node, asked: Asked) -> Result<Option<FeeratePerKw>, Stat
     }
 }
 
+/// Many clients take the first transaction that they are told of for the close: that is our own
+/// version, and the peer's, which may be there before it, is told after it.
 async fn relay(
     mut news: mpsc::UnboundedReceiver<CloseUpdate>,
     answers: mpsc::Sender<Result<lnrpc::CloseStatusUpdate, Status>>,
 ) {
+    let mut peers = None;
     while let Some(update) = news.recv().await {
-        let last = !matches!(update, CloseUpdate::Settled(_) | CloseUpdate::Forced(_));
-        let answer = match update {
-            CloseUpdate::Settled(settled) => Ok(Update::ClosePending(pending(&settled))),
-            CloseUpdate::Forced(txid) => Ok(Update::ClosePending(lnrpc::PendingUpdate {
-                txid: bytes(txid),
-                local_close_tx: true,
-                ..Default::default()
-            })),
-            CloseUpdate::Confirmed { txid, shares } => Ok(Update::ChanClose(closed(txid, shares))),
-            CloseUpdate::Failed(why) => Err(failed(why)),
+        let then = match &update {
+            CloseUpdate::Settled(settled) if settled.awaits_ours => {
+                peers = Some(update);
+                continue;
+            }
+            CloseUpdate::Settled(settled) if settled.ours => peers.take(),
+            _ => None,
         };
-        let answer = answer.map(|update| lnrpc::CloseStatusUpdate { update: Some(update) });
-        if answers.send(answer).await.is_err() || last {
-            return;
+        for update in std::iter::once(update).chain(then) {
+            if !tell(update, &answers).await {
+                return;
+            }
         }
     }
+}
+
+/// Whether there may be more to tell.
+async fn tell(
+    update: CloseUpdate,
+    answers: &mpsc::Sender<Result<lnrpc::CloseStatusUpdate, Status>>,
+) -> bool {
+    let last = !matches!(update, CloseUpdate::Settled(_) | CloseUpdate::Forced(_));
+    let answer = match update {
+        CloseUpdate::Settled(settled) => Ok(Update::ClosePending(pending(&settled))),
+        CloseUpdate::Forced(txid) => Ok(Update::ClosePending(lnrpc::PendingUpdate {
+            txid: bytes(txid),
+            local_close_tx: true,
+            ..Default::default()
+        })),
+        CloseUpdate::Confirmed { txid, shares } => Ok(Update::ChanClose(closed(txid, shares))),
+        CloseUpdate::Failed(why) => Err(failed(why)),
+    };
+    let answer = answer.map(|update| lnrpc::CloseStatusUpdate { update: Some(update) });
+    answers.send(answer).await.is_ok() && !last
 }
 
 fn bytes(txid: Txid) -> Vec<u8> {
