@@ -16,7 +16,7 @@ use std::path::Path;
 use fulmen_itest::failure::Result;
 use fulmen_proto::json::descriptors;
 use prost::{Message, Name};
-use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
 
 /// `message.field`, how it is, and why.
 const ANSWERS: &str = include_str!("answers.tsv");
