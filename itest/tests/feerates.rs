@@ -23,8 +23,8 @@ async fn with_anchors_the_commitment_follows_the_mempool() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_anchors_the_commitment_follows_what_confirms_soon() -> Result<()> {
-    // On regtest nothing is estimated: 10 sat/vB, or the least that is relayed.
-    payments_fly(CommitmentType::StaticRemoteKey, [(20, 5_000), (100, 25_000), (1, 2_500)]).await
+    // On regtest nothing is estimated: 10 sat/vB, or the least that enters the mempool and a bit.
+    payments_fly(CommitmentType::StaticRemoteKey, [(20, 5_060), (100, 25_300), (1, 2_500)]).await
 }
 
 async fn payments_fly(kind: CommitmentType, steps: Steps) -> Result<()> {

@@ -48,7 +48,7 @@ async fn we_trust_ldk_and_use_its_channel_at_once() -> Result<()> {
     alice.starts().await?;
     alice.active_channel(carol.node_id()?).await?;
     carol.pays(&alice.invoices(Msat::new(20_000_000), "from LDK").await?)?;
-    alice.closes(&alice.channel().await?).await
+    alice.closes(&alice.quiet_channel().await?).await
 }
 
 /// Mines until the channel has a place in the chain; its name stays.
@@ -76,5 +76,5 @@ async fn ldk_opens_a_channel_without_anchors() -> Result<()> {
     carol.usable_channel(alice.node_id()?)?;
     carol.pays(&alice.invoices(Msat::new(190_000_000), "from LDK").await?)?;
     pay_both_ways(&alice, &carol).await?;
-    alice.closes(&alice.channel().await?).await
+    alice.closes(&alice.quiet_channel().await?).await
 }
