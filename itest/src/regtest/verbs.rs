@@ -179,6 +179,11 @@ impl Daemon {
     /// # Errors
     /// When it is refused or does not end.
     pub async fn closes(&self, channel: &Channel) -> Result<()> {
+        self.until("nothing is in flight", async || {
+            let channels = self.channels().await?;
+            Ok(channels.iter().all(|channel| channel.pending_htlcs.is_empty()).then_some(()))
+        })
+        .await?;
         let mut updates = self.begins_to_close(channel, false).await?;
         while let Some(CloseStatusUpdate { update }) = updates.message().await? {
             match update {

@@ -133,7 +133,18 @@ async fn open(alice: &Daemon, bob: &Daemon, seen: &mut Seen) -> Result<()> {
     seen.note(updates.message().await?.context("open")?);
     let public = OpenChannelRequest { private: false, ..wanted };
     seen.note(lightning.open_channel_sync(public).await?.into_inner());
+    alice
+        .until("F is in the mempool", async || {
+            Ok((!alice.bitcoind().mempool()?.is_empty()).then_some(()))
+        })
+        .await?;
     alice.bitcoind().mine(6)?;
+    // It is told in whole seconds.
+    alice
+        .until("a channel is a second old", async || {
+            Ok(alice.channels().await?.iter().any(|channel| channel.lifetime > 0).then_some(()))
+        })
+        .await?;
     for (daemon, peer) in [(alice, bob), (bob, alice)] {
         daemon.active_channel(peer.id()?).await?;
         daemon
