@@ -219,7 +219,7 @@ impl Resolution {
     /// How HTLCs that we offered ended, those of which it can be said at this height. A preimage
     /// counts at once; that one failed only when what says so is `depth` blocks deep (rules 3.7).
     pub fn fates(&self, contract: &Commitments, height: Height, depth: u32) -> Vec<(u64, Fate)> {
-        let is_deep = |at: Height| at.plus(depth) <= height.plus(1);
+        let is_deep = |at| has_depth(at, height, depth);
         let ours = contract.htlcs.iter().filter(|((by, _), _)| *by == Side::Local);
         let fate = |(tag, htlc): (&HtlcRef, &crate::contract::htlc::Htlc)| {
             if let Some(Removal::Fulfilled(preimage)) = &htlc.removal {
@@ -246,7 +246,7 @@ impl Resolution {
     /// Whether nothing is left to claim or to wait for: every output that could be ours is taken,
     /// `depth` blocks deep, and so is the commitment itself.
     pub fn is_over(&self, contract: &Commitments, height: Height, depth: u32) -> bool {
-        let is_deep = |at: Height| at.plus(depth) <= height.plus(1);
+        let is_deep = |at| has_depth(at, height, depth);
         let is_htlc = |role: &Role| matches!(role, Role::Htlc(..));
         let open_htlc = self.published.outputs.iter().any(|(place, (_, role))| {
             is_htlc(role) && !self.taken.contains_key(&self.published.outpoint(*place))
@@ -254,6 +254,11 @@ impl Resolution {
         let all_deep = self.taken.values().all(|taken| is_deep(taken.height));
         is_deep(self.height) && !open_htlc && all_deep && self.claims(contract).is_empty()
     }
+}
+
+/// Whether what is in the block `at` has `depth` confirmations once the best block is `height`.
+fn has_depth(at: Height, height: Height, depth: u32) -> bool {
+    at.plus(depth) <= height.plus(1)
 }
 
 /// The preimage that we settled, or want to settle, an HTLC of the peer's with.
