@@ -36,6 +36,9 @@ pub enum Row {
     Aliases,
     /// What closing together has come to; there is none before somebody wants to.
     Closing,
+    /// What the chain did with F and with the outputs of a commitment; there is none before F is
+    /// spent.
+    OnChain,
 }
 
 /// The first byte of each row's value: the format of what follows. One more with each release in
@@ -62,6 +65,7 @@ impl Row {
             Row::Memo(by, id) => (9, side(by), id),
             Row::Aliases => (10, 0, 0),
             Row::Closing => (11, 0, 0),
+            Row::OnChain => (12, 0, 0),
         };
         let mut key = vec![kind, side];
         key.extend_from_slice(&id.to_be_bytes());
@@ -86,6 +90,7 @@ impl Row {
             9 => Row::Memo(by, id),
             10 => Row::Aliases,
             11 => Row::Closing,
+            12 => Row::OnChain,
             _ => return None,
         })
     }

@@ -13,6 +13,7 @@ use crate::params::Negotiated;
 use crate::protocol::failing::readable;
 use crate::protocol::open::{Open, Tools};
 use crate::protocol::opening::{AcceptPolicy, Accepted, OpenRequest, Proposed, Signing, ToFund};
+use crate::protocol::settling::Bump;
 use crate::transactions::commitment::CommitmentTx;
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
@@ -324,6 +325,12 @@ impl Channel {
         let contract = self.funded().map(|open| &open.contract);
         let local = contract.map(|contract| contract.local_draft(self.signer.as_ref()).tx);
         (local, contract.map(|contract| contract.remote_draft().tx))
+    }
+
+    /// Our commitment, published and not in a block, and what raises its fee; nothing when there is
+    /// none to publish, or it has no anchor (BOLT 5, requirements for anchors).
+    pub fn bump(&self) -> Option<Bump> {
+        self.funded()?.bump(self.signer.as_ref())
     }
 
     /// Signs with our key in F: for the channel's announcement (BOLT 7).

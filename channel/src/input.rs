@@ -2,9 +2,10 @@
 
 use crate::amount::{FeeratePerKw, Height, Sat};
 use crate::contract::commitments::Offer;
-use crate::contract::htlc::Removal;
+use crate::contract::htlc::{PenaltyRecord, Removal};
 use crate::message::Message;
 use crate::params::{CommitmentFormat, Negotiated};
+use crate::transactions::commitment::HtlcRef;
 use bitcoin::{ScriptBuf, Transaction};
 use lightning::ln::msgs::UpdateAddHTLC;
 
@@ -43,7 +44,23 @@ pub enum Input {
         short_channel_id: u64,
     },
     /// A transaction that spends F is in a block.
-    FundingSpent(Box<Transaction>),
+    FundingSpent {
+        /// The transaction.
+        tx: Box<Transaction>,
+        /// The height of its block.
+        height: Height,
+        /// The channel's rows [`crate::changeset::Row::Penalty`]: what a breach is judged by.
+        records: Vec<(HtlcRef, PenaltyRecord)>,
+    },
+    /// A transaction in a block spends outputs that [`crate::output::Output::WatchOutputs`] named.
+    OutputSpent {
+        /// The transaction.
+        tx: Box<Transaction>,
+        /// The height of its block.
+        height: Height,
+    },
+    /// The block of this height and all after it are gone.
+    Unblock(Height),
     /// A minute has passed. Needed only while the peer owes us an answer in closing, see
     /// [`crate::protocol::open::Open::awaits_closing`].
     Minute,

@@ -25,6 +25,14 @@ pub enum Output {
         /// Its script.
         script: bitcoin::ScriptBuf,
     },
+    /// Tell by [`crate::input::Input::OutputSpent`] of what spends these outputs in blocks, from
+    /// this height on.
+    WatchOutputs {
+        /// Outputs of a commitment, and of HT and HE.
+        outpoints: Vec<OutPoint>,
+        /// None of them can be spent in an earlier block.
+        since: Height,
+    },
     /// Close the connection to the peer.
     Disconnect,
     /// Something the node wants to know.
@@ -57,7 +65,7 @@ pub struct Resolved {
     pub amount: Msat,
     /// What it was locked to.
     pub payment_hash: PaymentHash,
-    /// How it ended. `Failed` with an empty reason: it never left, and its id is free again.
+    /// How it ended. `Failed` with an empty reason: it never left, or came back on chain.
     pub removal: Removal,
     /// What the node wanted to find again with it.
     pub memo: Vec<u8>,
@@ -89,8 +97,10 @@ pub enum Spend {
     Local,
     /// The peer, by its latest commitment, or the one before that it has not revoked yet.
     Remote,
-    /// The peer, by one it had revoked, or a transaction we do not know.
+    /// The peer, by one that is newer than our state.
     Other,
+    /// The peer, by one it had revoked: a breach.
+    Revoked,
 }
 
 /// An ES that is signed by both and being published.
@@ -160,6 +170,9 @@ pub enum Event {
         /// From how many confirmations on it can be spent.
         confirmations: u32,
     },
+    /// What we may claim on chain has changed: see [`crate::protocol::open::Open::claims`]. Again
+    /// after a restart.
+    Claims,
     /// The channel never came to be; nothing of it is kept.
     Abandoned(String),
 }

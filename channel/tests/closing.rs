@@ -1,7 +1,7 @@
 //! Closing together: ES from each side, with payments still pending, after reconnections, and the
 //! haggling over its fee.
 
-use crate::support::{assert_spends, preimage, wallet_script, Pair, Party, Verdict};
+use crate::support::{assert_spends, preimage, spent_by, wallet_script, Pair, Party, Verdict};
 use bitcoin::{ScriptBuf, Transaction};
 use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
 use fulmen_channel::contract::htlc::Removal;
@@ -292,7 +292,7 @@ fn es_in_a_block_is_recognised_even_by_a_side_that_never_saw_its_signature() {
     let tx = es(&pair.bob);
     pair.alice.crashes();
     pair.alice.published.clear();
-    pair.alice.handle(Input::FundingSpent(Box::new(tx))).unwrap();
+    pair.alice.handle(spent_by(tx)).unwrap();
     let spent = pair
         .alice
         .events

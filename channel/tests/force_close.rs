@@ -1,7 +1,9 @@
 //! Closing alone: our commitment goes on chain by command, by a deadline or for the peer's fault,
 //! and our own balance comes back by RD, or by D from theirs.
 
-use crate::support::{assert_spends, preimage, wallet_script, Pair, Party, Verdict, LEGACY};
+use crate::support::{
+    assert_spends, preimage, spent_by, wallet_script, Pair, Party, Verdict, LEGACY,
+};
 use bitcoin::{Transaction, TxOut};
 use fulmen_channel::amount::{FeeratePerKw, Height, Msat};
 use fulmen_channel::contract::htlc::Removal;
@@ -74,7 +76,7 @@ fn by_command_and_each_takes_its_balance() {
         assert_eq!(pair.alice.is_saying(), ["error"]);
         let tx = published_commitment(&pair.alice, &funding);
         assert_eq!(pair.alice.handle(force_close()).unwrap_err(), Refused::AlreadyClosing);
-        let spent = || Input::FundingSpent(Box::new(tx.clone()));
+        let spent = || spent_by(tx.clone());
         pair.alice.handle(spent()).unwrap();
         pair.bob.handle(spent()).unwrap();
         let saw = |party: &Party, wanted: Spend| {
@@ -105,7 +107,7 @@ fn with_payments_in_flight_the_balances_come_back_all_the_same() {
         pair.bob.handle(force_close()).unwrap();
         let tx = published_commitment(&pair.bob, &pair.funding_output());
         for party in [&mut pair.alice, &mut pair.bob] {
-            party.handle(Input::FundingSpent(Box::new(tx.clone()))).unwrap();
+            party.handle(spent_by(tx.clone())).unwrap();
         }
         assert_eq!(delivery(&pair.bob).unwrap().1, 370_000);
         claims(&mut pair.alice, &tx);
@@ -119,7 +121,7 @@ fn the_delivery_is_told_again_after_a_restart() {
     pair.alice_pays(400_000_000, 1);
     pair.alice.handle(force_close()).unwrap();
     let tx = pair.alice.published.last().unwrap().clone();
-    pair.alice.handle(Input::FundingSpent(Box::new(tx.clone()))).unwrap();
+    pair.alice.handle(spent_by(tx.clone())).unwrap();
     pair.alice.events.clear();
     pair.alice.published.clear();
     pair.alice.crashes();
@@ -344,7 +346,7 @@ fn every_state_on_the_way_can_be_published() {
         );
         // Each knows the other's for what it is, whichever confirms.
         for (party, theirs) in [(&mut pair.alice, b), (&mut pair.bob, a)] {
-            party.handle(Input::FundingSpent(Box::new(theirs.clone()))).unwrap();
+            party.handle(spent_by(theirs.clone())).unwrap();
             let told = party
                 .events
                 .iter()
@@ -378,7 +380,7 @@ fn a_revoked_commitment_is_not_taken_for_a_mutual_close() {
     });
     pair.bob.handle(ours).unwrap();
     pair.talk();
-    pair.bob.handle(Input::FundingSpent(Box::new(revoked))).unwrap();
+    pair.bob.handle(spent_by(revoked)).unwrap();
     let other = |event: &Event| matches!(event, Event::Spent { spend: Spend::Other, .. });
     assert!(pair.bob.events.iter().any(other));
     assert_eq!(pair.bob.balance(), Msat::new(900_000_000));
@@ -391,7 +393,7 @@ fn the_peers_commitment_in_a_block_fails_the_channel() {
     pair.alice.handle(force_close()).unwrap();
     let tx = pair.alice.published.last().unwrap().clone();
     pair.bob.published.clear();
-    pair.bob.handle(Input::FundingSpent(Box::new(tx))).unwrap();
+    pair.bob.handle(spent_by(tx)).unwrap();
     assert!(pair.bob.open().life.failed.is_some());
     assert!(pair.bob.published.is_empty(), "F is gone: ours has nothing to spend");
     pair.bob.crashes();

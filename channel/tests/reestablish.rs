@@ -1,6 +1,6 @@
 //! Reconnection: whatever was lost on the way, both sides come back in step.
 
-use crate::support::{preimage, Pair, Party, Verdict, LEGACY};
+use crate::support::{preimage, spent_by, Pair, Party, Verdict, LEGACY};
 use fulmen_channel::amount::Msat;
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::message::Message;
@@ -207,7 +207,7 @@ fn a_side_that_is_provably_behind_says_so_and_publishes_nothing() {
     reconnecting(&mut pair);
     pair.talk();
     let theirs = pair.bob.published.last().expect("bob publishes his commitment").clone();
-    let spent = fulmen_channel::input::Input::FundingSpent(Box::new(theirs));
+    let spent = spent_by(theirs);
     pair.alice.handle(spent).unwrap();
     let found = pair.alice.events.iter().find_map(|event| match event {
         Event::Delivery { value, .. } => Some(*value),

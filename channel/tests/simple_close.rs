@@ -2,7 +2,9 @@
 //! small for an output, hostile peers, and reconnections.
 
 use crate::simple_close_rules::Forger;
-use crate::support::{assert_spends, wallet_script, Pair, Party, Verdict, LEGACY, SIMPLE};
+use crate::support::{
+    assert_spends, spent_by, wallet_script, Pair, Party, Verdict, LEGACY, SIMPLE,
+};
 use bitcoin::{ScriptBuf, Sequence, Transaction};
 use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use fulmen_channel::error::Refused;
@@ -384,7 +386,7 @@ fn another_version_needs_the_feature_the_peer_and_an_unspent_f() {
     pair.bob.handle(close_at(bobs(), u32::MAX)).unwrap();
     pair.talk();
     assert_eq!(pays(&agreed(&pair).1, &bobs()), 294, "as far as the balance goes");
-    pair.alice.handle(Input::FundingSpent(Box::new(a))).unwrap();
+    pair.alice.handle(spent_by(a)).unwrap();
     let refused = pair.alice.handle(close_at(alices(), 800_000)).unwrap_err();
     assert_eq!(refused, Refused::AlreadyClosing);
     let spent = |event: &Event| matches!(event, Event::Spent { spend: Spend::Mutual, .. });

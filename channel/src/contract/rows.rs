@@ -33,7 +33,7 @@ impl Commitments {
             Row::Revocation(slot) => self.revocations.slot(usize::from(slot)).map(|s| encode(&s)),
             Row::Penalty(by, id) => self.penalties.get(&(by, id)).map(encode),
             // The protocol's own rows.
-            Row::FundingTx | Row::Life | Row::Aliases | Row::Closing => None,
+            Row::FundingTx | Row::Life | Row::Aliases | Row::Closing | Row::OnChain => None,
         }
     }
 

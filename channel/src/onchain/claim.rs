@@ -28,6 +28,7 @@ pub enum Name {
     HBR,
     HTBR,
     HEBR,
+    Anchor,
 }
 
 impl fmt::Display for Name {
@@ -66,7 +67,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    pub(super) fn new(name: Name, spend: Spend) -> Self {
+    pub(crate) fn new(name: Name, spend: Spend) -> Self {
         let (htlc, until) = (None, None);
         Claim { name, htlc, spend, pays: Pays::Anything, from: Height::default(), until }
     }

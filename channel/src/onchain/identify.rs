@@ -4,7 +4,7 @@ use crate::amount::Sat;
 use crate::contract::htlc::PenaltyRecord;
 use crate::contract::Commitments;
 use crate::keys::signer::Signer;
-use crate::onchain::published::Published;
+use crate::onchain::published::{Published, Whose};
 use crate::onchain::{local_commitment, remote_commitment, revoked_commitment};
 use crate::output::Spend;
 use crate::params::Side;
@@ -26,27 +26,10 @@ pub struct Delivery {
     pub number: u64,
 }
 
-/// Tells the transactions apart that may spend F. Both keys of F sign only commitments, which
-/// carry their number, and ES, which carries none: that tells them apart, whatever they pay to.
-pub fn identify(contract: &Commitments, tx: &Transaction, signer: &dyn Signer) -> Spend {
-    let txid = tx.compute_txid();
-    let Some(number) = number_of(tx, contract.obscuring_factor()) else {
-        return Spend::Mutual;
-    };
-    if contract.local_draft(signer).tx.txid == txid {
-        return Spend::Local;
-    }
-    let state = &contract.state;
-    let unrevoked = state.awaiting_revocation.then(|| state.remote_number.saturating_sub(1));
-    if contract.remote_draft().tx.txid == txid || Some(number) == unrevoked {
-        return Spend::Remote;
-    }
-    Spend::Other
-}
-
-/// Reads the commitment `tx`, whoever's it is. `records` are the HTLCs that were ever on the peer's
-/// commitments; only a revoked one needs them. Nothing for ES, and for a commitment newer than any
-/// we know.
+/// Reads the commitment `tx`, whoever's it is; nothing for ES. Both keys of F sign only
+/// commitments, which carry their number, and ES, which carries none: that tells them apart,
+/// whatever they pay to. `records` are the HTLCs that were ever on the peer's commitments; only a
+/// revoked one needs them.
 pub fn published(
     contract: &Commitments,
     tx: &Transaction,
@@ -67,7 +50,21 @@ pub fn published(
         Some(point) if number.checked_add(1) == Some(state.remote_number) => {
             Some(remote_commitment::read(contract, tx, number, point))
         }
-        _ => revoked_commitment::read(contract, tx, number, records),
+        _ => {
+            let revoked = revoked_commitment::read(contract, tx, number, records);
+            Some(revoked.unwrap_or_else(|| remote_commitment::read_newer(contract, tx, number)))
+        }
+    }
+}
+
+/// Whose doing it is.
+pub fn spend_of(published: Option<&Published>) -> Spend {
+    match published.map(|published| published.whose) {
+        None => Spend::Mutual,
+        Some(Whose::Local(_)) => Spend::Local,
+        Some(Whose::Remote) => Spend::Remote,
+        Some(Whose::Revoked(_)) => Spend::Revoked,
+        Some(Whose::Newer) => Spend::Other,
     }
 }
 
@@ -82,7 +79,7 @@ pub fn our_delivery(
     let index = match spend {
         Spend::Mutual => return None,
         Spend::Local => usize::try_from(contract.local_draft(signer).tx.to_local?).ok()?,
-        Spend::Remote | Spend::Other => {
+        Spend::Remote | Spend::Revoked | Spend::Other => {
             let params = &contract.params;
             let payment = params.side(Side::Local).basepoints.payment;
             let script = to_remote::script_pubkey(params.format, &payment);

@@ -28,6 +28,9 @@ pub enum Whose {
     Remote,
     /// One that the peer had revoked with this secret: a breach.
     Revoked([u8; 32]),
+    /// One of the peer's that we have never heard of: our state is old. Only our balance on it can
+    /// be told.
+    Newer,
 }
 
 /// What an output of a commitment is.
@@ -63,7 +66,7 @@ impl Published {
     pub fn broadcaster(&self) -> Side {
         match self.whose {
             Whose::Local(_) => Side::Local,
-            Whose::Remote | Whose::Revoked(_) => Side::Remote,
+            Whose::Remote | Whose::Revoked(_) | Whose::Newer => Side::Remote,
         }
     }
 

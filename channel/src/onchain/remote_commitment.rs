@@ -9,7 +9,7 @@
 //! ```
 
 use super::claim::{Claim, Name};
-use super::published::{keys, outputs_of, Published, Whose};
+use super::published::{keys, outputs_of, Published, Role, Whose};
 use crate::amount::Sat;
 use crate::contract::htlc::{Presence, Stage};
 use crate::contract::Commitments;
@@ -41,6 +41,16 @@ pub fn read(contract: &Commitments, tx: &Transaction, number: u64, point: Public
     });
     let outputs = outputs_of(tx, &context, Side::Remote, htlcs.collect());
     Published { txid: tx.compute_txid(), whose: Whose::Remote, number, point, outputs }
+}
+
+/// A commitment of the peer's that is newer than our state: of it we know our own balance only.
+pub fn read_newer(contract: &Commitments, tx: &Transaction, number: u64) -> Published {
+    let point = contract.state.remote_point;
+    let keys = keys(contract, Side::Remote, &point);
+    let context = contract.context(Side::Remote, &keys);
+    let mut outputs = outputs_of(tx, &context, Side::Remote, Vec::new());
+    outputs.retain(|_, (_, role)| *role == Role::ToRemote);
+    Published { txid: tx.compute_txid(), whose: Whose::Newer, number, point, outputs }
 }
 
 /// Whether our signature on the peer's latest commitment removed the HTLC, the one before not being

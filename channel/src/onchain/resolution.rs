@@ -18,7 +18,7 @@ use crate::payment::Preimage;
 use crate::transactions::commitment::{CommitmentContext, HtlcRef};
 use bitcoin::{OutPoint, Transaction, Txid};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What took an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,17 @@ pub struct Resolution {
     pub taken: BTreeMap<OutPoint, Taken>,
     /// Second stages' outputs.
     pub second: BTreeMap<OutPoint, SecondStage>,
+}
+
+/// What the chain did with F, and with the outputs of the commitment that spent it: one row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnChain {
+    /// The height of the block in which F is spent.
+    pub height: Option<Height>,
+    /// What happened since, if by a commitment.
+    pub resolution: Option<Resolution>,
+    /// HTLCs of ours whose fate was told: it is told once, whatever a reorganisation brings.
+    pub told: BTreeSet<u64>,
 }
 
 impl Resolution {
@@ -178,7 +189,7 @@ impl Resolution {
             (Role::ToLocal, Whose::Revoked(_)) => {
                 Some(revoked_commitment::balance(context, outpoint, value, height))
             }
-            (Role::ToRemote, Whose::Remote | Whose::Revoked(_)) => {
+            (Role::ToRemote, Whose::Remote | Whose::Revoked(_) | Whose::Newer) => {
                 Some(remote_commitment::balance(contract, outpoint, value))
             }
             (Role::Htlc(tag, htlc, Some(signature)), Whose::Local(feerate)) => {
@@ -212,7 +223,7 @@ impl Resolution {
                 Some(revoked_commitment::second_stage(context, outpoint, value, stage))
             }
             // Their HT and HE of a commitment that stands are theirs.
-            Whose::Remote => None,
+            Whose::Remote | Whose::Newer => None,
         }
     }
 
@@ -224,6 +235,9 @@ impl Resolution {
         let fate = |(tag, htlc): (&HtlcRef, &crate::contract::htlc::Htlc)| {
             if let Some(Removal::Fulfilled(preimage)) = &htlc.removal {
                 return Some(Fate::Fulfilled(*preimage));
+            }
+            if self.published.whose == Whose::Newer {
+                return None; // It may be on it, or not.
             }
             let Some(place) = self.place_of(*tag) else {
                 // Trimmed, or not on this commitment: what is in the block pays nothing for it.

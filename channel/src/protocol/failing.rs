@@ -5,14 +5,14 @@ use super::open::{Link, Open, Tools};
 use crate::amount::{FeeratePerKw, Height};
 use crate::error::Refused;
 use crate::message::Message;
+use crate::onchain::deadline;
 use crate::onchain::identify::Delivery;
-use crate::onchain::{deadline, identify};
-use crate::output::{Event, Output, Spend};
+use crate::output::{Event, Output};
 use crate::params::Side;
 use crate::transactions::spend::sweep;
 use crate::transactions::{delivery, revocable_delivery};
 use bitcoin::sighash::EcdsaSighashType;
-use bitcoin::{ScriptBuf, Transaction};
+use bitcoin::ScriptBuf;
 use lightning::ln::msgs;
 
 impl Open {
@@ -95,6 +95,7 @@ impl Open {
     /// A block: some HTLC may have come too near to its end.
     pub(super) fn block(&mut self, height: Height, tools: &mut Tools<'_>) {
         self.height = height;
+        self.tell_fates(tools);
         if self.life.failed.is_some() || self.is_settled() {
             return;
         }
@@ -115,27 +116,6 @@ impl Open {
         }
         let htlcs = self.contract.htlcs.iter();
         htlcs.filter_map(|((by, _), htlc)| deadline::act_by(*by, htlc)).min()
-    }
-
-    /// Something in a block spent F.
-    pub(super) fn funding_spent(&mut self, tx: &Transaction, tools: &mut Tools<'_>) {
-        let txid = tx.compute_txid();
-        let spend = identify::identify(&self.contract, tx, tools.signer);
-        if self.life.spent_by != Some(txid) {
-            self.life.spent_by = Some(txid);
-            self.dirty_life = true;
-        }
-        if spend != Spend::Mutual && self.life.failed.is_none() {
-            self.fail("the peer published a commitment".into(), tools);
-        }
-        tools.out.stage(Output::Event(Event::Spent { spend, txid }));
-        if let Some(found) = identify::our_delivery(&self.contract, tx, spend, tools.signer) {
-            if self.life.delivery != Some(found) {
-                self.life.delivery = Some(found);
-                self.dirty_life = true;
-            }
-            self.announce_delivery(tools);
-        }
     }
 
     /// Tells of our own balance on chain; again after a restart.

@@ -15,5 +15,6 @@ pub mod failing;
 pub mod open;
 pub mod opening;
 pub mod reestablish;
+pub mod settling;
 pub mod terms;
 pub mod updating;

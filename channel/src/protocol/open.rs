@@ -12,6 +12,7 @@ use crate::keys::curve::Curve;
 use crate::keys::signer::Signer;
 use crate::message::Message;
 use crate::onchain::identify::Delivery;
+use crate::onchain::resolution::OnChain;
 use crate::outbox::Outbox;
 use crate::output::{Event, Output, Received};
 use crate::params::{Negotiated, Side};
@@ -79,6 +80,8 @@ pub struct Open {
     /// Every name that we gave the peer for the channel (BOLT 2, channel_ready), the first of them
     /// in use.
     pub aliases: Vec<u64>,
+    /// What the chain did with F and after.
+    pub onchain: OnChain,
     pub(super) channel_id: ChannelId,
     pub(crate) negotiated: Negotiated,
     pub(super) talk: Talk,
@@ -88,6 +91,7 @@ pub struct Open {
     pub(super) dirty_closing: bool,
     pub(super) dirty_funding_tx: bool,
     dirty_aliases: bool,
+    pub(super) dirty_onchain: bool,
     /// What we know of F's depth; watched anew after each start.
     pub(super) confirmations: u32,
     /// The next_commitment_number that we said in our last channel_reestablish.
@@ -117,6 +121,8 @@ impl Open {
             funding_tx,
             dirty_aliases: alias.is_some(),
             aliases: alias.into_iter().collect(),
+            onchain: OnChain::default(),
+            dirty_onchain: false,
             channel_id,
             negotiated: Negotiated::default(),
             talk: Talk::default(),
@@ -135,6 +141,7 @@ impl Open {
         open.aliases = rows.read(Row::Aliases)?.unwrap_or_default();
         open.life = rows.require(Row::Life)?;
         open.closing = rows.read(Row::Closing)?.unwrap_or_default();
+        open.onchain = rows.read(Row::OnChain)?.unwrap_or_default();
         open.link = Link::Down;
         (open.dirty_life, open.dirty_funding_tx) = (false, false);
         Ok(open)
@@ -150,6 +157,7 @@ impl Open {
         }
         self.republish(tools);
         self.announce_delivery(tools);
+        self.watch_outputs(tools);
         for ((by, id), htlc) in &self.contract.htlcs {
             match (by, htlc.stage, &htlc.removal) {
                 (Side::Remote, Stage::Locked, None) => {
@@ -264,7 +272,11 @@ impl Open {
             Input::FundingDepth { confirmations, short_channel_id } => {
                 self.funding_depth(confirmations, short_channel_id, tools);
             }
-            Input::FundingSpent(tx) => self.funding_spent(&tx, tools),
+            Input::FundingSpent { tx, height, records } => {
+                self.funding_spent(&tx, (height, &records), tools);
+            }
+            Input::OutputSpent { tx, height } => self.output_spent(&tx, height, tools),
+            Input::Unblock(height) => self.unblock(height, tools),
             Input::Feerates(feerates) => {
                 self.close_feerate = feerates.close;
                 self.contract.bounds.urgent = Some(feerates.urgent);
@@ -293,6 +305,7 @@ impl Open {
                     // Nothing is said any more, but the preimage claims the HTLC on chain.
                     (Some(_), Removal::Fulfilled(preimage)) => {
                         self.contract.learn_preimage(id, preimage)?;
+                        self.tell_claims(tools);
                     }
                     (Some(_), _) => return Err(Refused::NotUsable("failed")),
                 }
@@ -407,6 +420,9 @@ impl Open {
         }
         if std::mem::take(&mut self.dirty_closing) {
             changes.0.insert(Row::Closing, Some(encode(&self.closing)));
+        }
+        if std::mem::take(&mut self.dirty_onchain) {
+            changes.0.insert(Row::OnChain, Some(encode(&self.onchain)));
         }
         if std::mem::take(&mut self.dirty_funding_tx) {
             changes.0.insert(Row::FundingTx, self.funding_tx.as_ref().map(encode));

@@ -101,7 +101,7 @@ fn every_revoked_state_is_taken_whole() {
             for claim in resolution.claims(contract) {
                 let names = ["BR", "D", "HBR"];
                 assert!(names.contains(&claim.name.to_string().as_str()), "{}", claim.name);
-                chain.take(&takes(&claim, &resolution, ALICE)).unwrap();
+                chain.take(&takes(&claim, &resolution.published, ALICE)).unwrap();
                 taken += claim.spend.value().sat();
             }
             assert_eq!(taken, worth(&old.tx));
@@ -139,7 +139,7 @@ fn what_the_cheater_made_of_its_htlcs_is_taken_too() {
         assert!(stages.iter().any(|claim| claim.name.to_string() == "HE"));
         assert!(stages.iter().any(|claim| claim.name.to_string() == "HT"));
         for stage in &stages {
-            let tx = takes(stage, &cheater, BOB);
+            let tx = takes(stage, &cheater.published, BOB);
             chain.take(&tx).unwrap();
             alice.see(&tx, chain.height, contract);
         }
@@ -150,7 +150,7 @@ fn what_the_cheater_made_of_its_htlcs_is_taken_too() {
         assert_eq!((count("HBR"), count("BR"), count("D")), (0, 1, 1));
         let taken = claims.iter().fold(Sat::ZERO, |sum, c| sum.saturating_add(c.spend.value()));
         for claim in &claims {
-            chain.take(&takes(claim, &alice, ALICE)).unwrap();
+            chain.take(&takes(claim, &alice.published, ALICE)).unwrap();
         }
         let fees: u64 = match format {
             CommitmentFormat::Anchors => 0,
@@ -177,9 +177,9 @@ fn several_second_stages_in_one_transaction_are_taken_too() {
     let claims = cheater.claims(cheating);
     let timeouts: Vec<&Claim> = claims.iter().filter(|c| c.name.to_string() == "HT").collect();
     assert!(timeouts.len() > 2);
-    let mut all = takes(timeouts[0], &cheater, BOB);
+    let mut all = takes(timeouts[0], &cheater.published, BOB);
     for more in &timeouts[1..] {
-        let one = takes(more, &cheater, BOB);
+        let one = takes(more, &cheater.published, BOB);
         all.input.extend(one.input);
         all.output.extend(one.output);
     }
@@ -197,6 +197,6 @@ fn several_second_stages_in_one_transaction_are_taken_too() {
     for (remedy, timeout) in remedies.iter().zip(&timeouts) {
         assert_eq!(remedy.until.unwrap().number(), 501 + 144);
         assert!(remedy.htlc.is_some() && timeout.htlc.is_some());
-        chain.take(&takes(remedy, &alice, ALICE)).unwrap();
+        chain.take(&takes(remedy, &alice.published, ALICE)).unwrap();
     }
 }

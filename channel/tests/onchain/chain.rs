@@ -9,6 +9,7 @@ use bitcoin::{OutPoint, Transaction, TxOut};
 use fulmen_channel::amount::{Height, Sat};
 use fulmen_channel::keys::{InMemorySigner, Inline};
 use fulmen_channel::onchain::claim::{Claim, Pays};
+use fulmen_channel::onchain::published::Published;
 use fulmen_channel::onchain::resolution::Resolution;
 use fulmen_channel::payment::Preimage;
 use fulmen_channel::transactions::commitment::HtlcRef;
@@ -20,19 +21,38 @@ pub struct Chain {
     pub coins: BTreeMap<OutPoint, (TxOut, Height)>,
     /// All that was taken into blocks.
     pub history: Vec<(Transaction, Height)>,
+    funding: (OutPoint, TxOut),
 }
 
 impl Chain {
     /// A chain on which F is.
     pub fn with(funding: OutPoint, output: TxOut) -> Self {
         let height = Height::new(100);
-        let coins = BTreeMap::from([(funding, (output, height))]);
-        Chain { height, coins, history: Vec::new() }
+        let funding = (funding, output);
+        let coins = BTreeMap::from([(funding.0, (funding.1.clone(), Height::default()))]);
+        Chain { height, coins, history: Vec::new(), funding }
     }
 
     pub fn at(&mut self, height: u32) {
         assert!(height >= self.height.number());
         self.height = Height::new(height);
+    }
+
+    /// The blocks from `height` on are gone; the transactions that they held, and in which.
+    pub fn back_to(&mut self, height: Height) -> Vec<(Transaction, Height)> {
+        let mut before = Chain::with(self.funding.0, self.funding.1.clone());
+        let mut gone = Vec::new();
+        for (tx, at) in std::mem::take(&mut self.history) {
+            if at < height {
+                before.height = at;
+                before.take(&tx).unwrap();
+            } else {
+                gone.push((tx, at));
+            }
+        }
+        before.height = height.minus(1);
+        *self = before;
+        gone
     }
 
     /// Takes a transaction into a block of the present height.
@@ -70,7 +90,7 @@ impl Chain {
 }
 
 /// The transaction that takes a claim alone, without a fee: what it leaves is all of it.
-pub fn takes(claim: &Claim, resolution: &Resolution, seed: [u8; 32]) -> Transaction {
+pub fn takes(claim: &Claim, published: &Published, seed: [u8; 32]) -> Transaction {
     let output = match &claim.pays {
         Pays::Anything => {
             TxOut { value: claim.spend.value().to_amount(), script_pubkey: wallet_script(9) }
@@ -84,7 +104,7 @@ pub fn takes(claim: &Claim, resolution: &Resolution, seed: [u8; 32]) -> Transact
         output: vec![output],
     };
     let signer = InMemorySigner::from_seed(seed);
-    assert!(claim.sign(&resolution.published, &mut tx, 0, (&signer, &Inline)));
+    assert!(claim.sign(published, &mut tx, 0, (&signer, &Inline)));
     tx
 }
 
@@ -110,7 +130,7 @@ impl Claimant<'_> {
         let contract = &self.party.open().contract;
         let (mut names, mut own) = (Vec::new(), Sat::ZERO);
         for claim in self.resolution.claims(contract) {
-            let tx = takes(&claim, &self.resolution, self.seed);
+            let tx = takes(&claim, &self.resolution.published, self.seed);
             let (early, accepted) = (claim.from > chain.height, chain.take(&tx));
             assert_eq!(
                 early,

@@ -3,4 +3,5 @@
 
 mod breach;
 mod chain;
+mod settling;
 mod unilateral;

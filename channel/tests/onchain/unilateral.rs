@@ -146,7 +146,7 @@ fn a_preimage_shown_on_chain_is_learned_and_failures_wait_until_they_are_deep() 
         let claims = bob.resolution.claims(b);
         let hed = claims.iter().find(|claim| claim.name.to_string() == "HED").unwrap();
         assert_eq!(hed.until, Some(Height::new(500)), "then Alice may take it back");
-        let tx = takes(hed, &bob.resolution, BOB);
+        let tx = takes(hed, &bob.resolution.published, BOB);
         chain.take(&tx).unwrap();
         let learned = alice.catches_up(&chain);
         assert_eq!(learned, [((fulmen_channel::params::Side::Local, 1), preimage(1))]);

@@ -5,10 +5,9 @@ use super::faults::Fault;
 use super::keys::Keys;
 use super::world::World;
 use super::{wrong, Sound, Wrong};
-use crate::support::wallet_script;
+use crate::support::{spent_by, wallet_script};
 use fulmen_channel::amount::Msat;
 use fulmen_channel::contract::balance::View;
-use fulmen_channel::input::Input;
 use fulmen_channel::params::Side;
 use std::collections::BTreeMap;
 
@@ -266,7 +265,7 @@ fn settles_on_chain(world: &mut World) -> Sound {
     let content = world.peers[holder].open().contract.content(Side::Local, View::Signed);
     let funder = world.peers[holder].open().contract.params.funder;
     for side in [0, 1] {
-        let spent = Input::FundingSpent(Box::new(tx.clone()));
+        let spent = spent_by(tx.clone());
         let _ = world.peers[side].takes(spent);
         world.peers[side].drain()?;
         while world.peers[side].sync()? {}

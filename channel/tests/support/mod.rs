@@ -128,7 +128,7 @@ impl Party {
                 }
                 Output::Send(message) => self.sent.push_back(message),
                 Output::Broadcast(tx) => self.published.push(*tx),
-                Output::Watch { .. } => {}
+                Output::Watch { .. } | Output::WatchOutputs { .. } => {}
                 Output::Disconnect => self.wants_disconnect = true,
                 Output::Event(event) => self.events.push(event),
                 Output::Idle { .. } => break,
@@ -410,6 +410,12 @@ impl Pair {
     pub fn funding_output(&self) -> TxOut {
         self.alice.open().funding_tx.as_ref().expect("alice funded").output[0].clone()
     }
+}
+
+/// F is spent by `tx` in block 100, and nobody cheated.
+pub fn spent_by(tx: Transaction) -> Input {
+    let (height, records) = (Height::new(100), Vec::new());
+    Input::FundingSpent { tx: Box::new(tx), height, records }
 }
 
 /// An offer that expires at block 500, remembered by its hash.

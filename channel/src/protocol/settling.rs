@@ -1,0 +1,195 @@
+//! A commitment is in a block: what happens to its outputs is kept, what we may claim and how our
+//! HTLCs ended is told (BOLT 5).
+//!
+//! ```text
+//!   FundingSpent ─┐                 ┌─▶ WatchOutputs, Claims     what a sweeper takes
+//!   OutputSpent ──┼─▶ OnChain row ──┤
+//!   Unblock, Block┘                 └─▶ Fulfilled, resolved      how our HTLCs ended
+//! ```
+
+use super::open::{Open, Tools};
+use crate::amount::{Height, Sat};
+use crate::contract::htlc::{PenaltyRecord, Removal};
+use crate::keys::signer::Signer;
+use crate::onchain::claim::{Claim, Name};
+use crate::onchain::identify;
+use crate::onchain::local_commitment;
+use crate::onchain::published::{Published, Role};
+use crate::onchain::resolution::{Fate, Resolution};
+use crate::output::{Event, Output, Resolved, Spend};
+use crate::params::Side;
+use crate::transactions::anchor;
+use crate::transactions::commitment::HtlcRef;
+use bitcoin::Transaction;
+
+/// How deep a block must be for what it holds to count for good (rules 3.7): only then an HTLC that
+/// the chain returned to us is failed back.
+pub const DEPTH: u32 = 6;
+
+/// Our commitment waits to get into a block, and its anchor can pay for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bump {
+    /// Our commitment, signed by both.
+    pub commitment: Transaction,
+    /// What it pays by itself.
+    pub fee: Sat,
+    /// What it would be in a block: for [`Claim::sign`].
+    pub published: Published,
+    /// Our anchor.
+    pub anchor: Claim,
+    /// When the first of its HTLCs expires.
+    pub deadline: Option<Height>,
+    /// What its HTLCs are worth.
+    pub at_risk: Sat,
+}
+
+impl Open {
+    /// Something in a block spends F.
+    pub(super) fn funding_spent(
+        &mut self,
+        tx: &Transaction,
+        (height, records): (Height, &[(HtlcRef, PenaltyRecord)]),
+        tools: &mut Tools<'_>,
+    ) {
+        let txid = tx.compute_txid();
+        if self.life.spent_by != Some(txid) {
+            self.life.spent_by = Some(txid);
+            self.dirty_life = true;
+        }
+        // Said again after a restart, it changes nothing.
+        let known = self.onchain.resolution.as_ref().is_some_and(|was| was.published.txid == txid);
+        if !(known && self.onchain.height == Some(height)) {
+            let published = identify::published(&self.contract, tx, tools.signer, records);
+            self.onchain.resolution = published.map(|it| Resolution::new(it, height));
+            self.onchain.height = Some(height);
+            self.dirty_onchain = true;
+        }
+        let resolution = self.onchain.resolution.as_ref();
+        let spend = identify::spend_of(resolution.map(|resolution| &resolution.published));
+        if spend != Spend::Mutual && self.life.failed.is_none() {
+            self.fail("the peer published a commitment".into(), tools);
+        }
+        tools.out.stage(Output::Event(Event::Spent { spend, txid }));
+        if let Some(found) = identify::our_delivery(&self.contract, tx, spend, tools.signer) {
+            if self.life.delivery != Some(found) {
+                self.life.delivery = Some(found);
+                self.dirty_life = true;
+            }
+            self.announce_delivery(tools);
+        }
+        self.watch_outputs(tools);
+        self.tell_fates(tools);
+    }
+
+    /// Something in a block spends outputs of the commitment, or of HT and HE.
+    pub(super) fn output_spent(&mut self, tx: &Transaction, height: Height, tools: &mut Tools<'_>) {
+        let Some(resolution) = &mut self.onchain.resolution else { return };
+        let before = resolution.clone();
+        resolution.see(tx, height, &self.contract);
+        let more = resolution.second.len() > before.second.len();
+        if *resolution == before {
+            return;
+        }
+        self.dirty_onchain = true;
+        match more {
+            true => self.watch_outputs(tools),
+            false => self.tell_claims(tools),
+        }
+        self.tell_fates(tools);
+    }
+
+    /// The block of this height and all after it are gone: with them, maybe, what spent F. Then
+    /// what we have to publish is published again.
+    pub(super) fn unblock(&mut self, height: Height, tools: &mut Tools<'_>) {
+        self.height = self.height.min(height.minus(1));
+        let unspent = self.onchain.height.is_some_and(|spent| spent >= height);
+        if unspent {
+            (self.onchain.height, self.onchain.resolution) = (None, None);
+            (self.life.spent_by, self.life.delivery) = (None, None);
+            (self.dirty_life, self.dirty_onchain) = (true, true);
+            self.republish(tools);
+            self.tell_claims(tools);
+        } else if let Some(resolution) = &mut self.onchain.resolution {
+            let before = resolution.clone();
+            resolution.unsee(height);
+            if *resolution != before {
+                self.dirty_onchain = true;
+                self.tell_claims(tools);
+            }
+        }
+    }
+
+    /// Asks for what spends the outputs that are left; again after a restart.
+    pub(super) fn watch_outputs(&self, tools: &mut Tools<'_>) {
+        let Some(resolution) = &self.onchain.resolution else { return };
+        let outpoints = resolution.watched().collect();
+        tools.out.stage(Output::WatchOutputs { outpoints, since: resolution.height });
+        self.tell_claims(tools);
+    }
+
+    pub(super) fn tell_claims(&self, tools: &mut Tools<'_>) {
+        tools.out.stage(Output::Event(Event::Claims));
+    }
+
+    /// Tells how HTLCs of ours ended, each once.
+    pub(super) fn tell_fates(&mut self, tools: &mut Tools<'_>) {
+        let Some(resolution) = &self.onchain.resolution else { return };
+        let fates = resolution.fates(&self.contract, self.height, DEPTH);
+        for (id, fate) in fates {
+            let Some(htlc) = self.contract.htlcs.get(&(Side::Local, id)) else { continue };
+            if !self.onchain.told.insert(id) {
+                continue;
+            }
+            self.dirty_onchain = true;
+            let (amount, payment_hash, memo) = (htlc.amount, htlc.payment_hash, htlc.memo.clone());
+            let removal = match fate {
+                Fate::Fulfilled(preimage) => {
+                    let memo = memo.clone();
+                    let event = Event::Fulfilled { id, preimage, memo };
+                    tools.out.at_once(Output::Event(event));
+                    Removal::Fulfilled(preimage)
+                }
+                Fate::Failed => Removal::Failed(Vec::new()),
+            };
+            tools.out.resolve(Resolved { id, amount, payment_hash, removal, memo });
+        }
+    }
+
+    /// What we may take on chain, now or later, of the commitment that is there.
+    pub fn claims(&self) -> Option<(&Published, Vec<Claim>)> {
+        let resolution = self.onchain.resolution.as_ref()?;
+        Some((&resolution.published, resolution.claims(&self.contract)))
+    }
+
+    /// Whether F is spent by a commitment, and nothing of it is left to claim or to wait for, all
+    /// of it [`DEPTH`] blocks deep.
+    pub fn is_resolved(&self) -> bool {
+        let resolution = self.onchain.resolution.as_ref();
+        resolution.is_some_and(|it| it.is_over(&self.contract, self.height, DEPTH))
+    }
+
+    /// Our commitment, published and not in a block, and what raises its fee. Nothing when there is
+    /// none to publish, or it has no anchor.
+    pub fn bump(&self, signer: &dyn Signer) -> Option<Bump> {
+        if self.life.failed.is_none() || self.life.behind || self.life.spent_by.is_some() {
+            return None;
+        }
+        let published = local_commitment::read(&self.contract, signer);
+        let ours = published.outputs.iter();
+        let (place, _) = ours.clone().find(|(_, (_, role))| *role == Role::Anchor(Side::Local))?;
+        let funding = &self.contract.params.local.basepoints.funding;
+        let spend = anchor::spend(funding, published.outpoint(*place));
+        let htlcs = ours.filter_map(|(_, (value, role))| match role {
+            Role::Htlc(_, htlc, _) => Some((*value, htlc.cltv_expiry)),
+            _ => None,
+        });
+        let at_risk = htlcs.clone().fold(Sat::ZERO, |sum, (value, _)| sum.saturating_add(value));
+        let deadline = htlcs.map(|(_, expiry)| expiry).min();
+        let commitment = self.contract.signed_local(signer);
+        let paid: Vec<Sat> = commitment.output.iter().map(|out| out.value.into()).collect();
+        let paid = paid.into_iter().fold(Sat::ZERO, Sat::saturating_add);
+        let fee = self.contract.funding.capacity.saturating_sub(paid);
+        let anchor = Claim::new(Name::Anchor, spend);
+        Some(Bump { commitment, fee, published, anchor, deadline, at_risk })
+    }
+}
