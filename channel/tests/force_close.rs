@@ -381,8 +381,8 @@ fn a_revoked_commitment_is_not_taken_for_a_mutual_close() {
     pair.bob.handle(ours).unwrap();
     pair.talk();
     pair.bob.handle(spent_by(revoked)).unwrap();
-    let other = |event: &Event| matches!(event, Event::Spent { spend: Spend::Other, .. });
-    assert!(pair.bob.events.iter().any(other));
+    let breach = |event: &Event| matches!(event, Event::Spent { spend: Spend::Revoked, .. });
+    assert!(pair.bob.events.iter().any(breach));
     assert_eq!(pair.bob.balance(), Msat::new(900_000_000));
 }
 

@@ -1,7 +1,7 @@
 //! The chain's side of a channel's task: how deep F is, who spent it, our own balance coming back.
 
 use super::driver::Driver;
-use super::record::{short_channel_id, ChannelRecord, SpendKind, SpentRecord};
+use super::record::{load_penalties, short_channel_id, ChannelRecord, SpendKind, SpentRecord};
 use super::{policy, CloseUpdate};
 use crate::store::Unit;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
@@ -19,6 +19,7 @@ impl Driver {
             self.depth(block, tx_index);
         }
         self.deliver_if_mature();
+        self.close_if_resolved();
         if self.record.as_ref().is_some_and(|record| policy::is_overdue(record, height)) {
             self.give_up_waiting();
         }
@@ -38,6 +39,7 @@ impl Driver {
 
     pub(super) fn unblock(&mut self, height: Height) {
         self.height = height.minus(1);
+        self.tell(Input::Unblock(height));
         let Some(record) = &mut self.record else { return };
         // What spent F may never come back, and something else may come in its place: until then
         // the channel is not history.
@@ -78,7 +80,12 @@ impl Driver {
     pub(super) fn spent_in_block(&mut self, outpoint: OutPoint, tx: Transaction, height: Height) {
         if let Some(record) = &mut self.record {
             if record.outpoint != outpoint {
-                return self.delivered();
+                self.tell(Input::OutputSpent { tx: Box::new(tx), height });
+                let balance = self.channel.funded().and_then(|open| open.life.delivery);
+                if balance.is_some_and(|balance| balance.outpoint == outpoint) {
+                    self.delivered();
+                }
+                return;
             }
             let txid = tx.compute_txid();
             let kind = SpendKind::Other;
@@ -90,7 +97,22 @@ impl Driver {
             }
         }
         self.spent_by = Some(tx.clone());
-        self.tell(Input::FundingSpent(Box::new(tx)));
+        match load_penalties(&self.services().store, self.index) {
+            Ok(records) => {
+                let tx = Box::new(tx);
+                self.tell(Input::FundingSpent { tx, height, records });
+            }
+            // It comes again after a restart.
+            Err(error) => tracing::error!(channel = self.index, "F is spent: {error}"),
+        }
+    }
+
+    /// Outputs of a commitment, and of what spends them: what happens to them decides what is ours.
+    pub(super) fn watch_outputs(&self, outpoints: Vec<OutPoint>, since: Height) {
+        for outpoint in outpoints {
+            self.services().registry.watch(self.index, outpoint);
+            self.services().chain.watch_spend(outpoint, since);
+        }
     }
 
     pub(super) fn spent(&mut self, spend: Spend, txid: Txid) {
@@ -100,9 +122,7 @@ impl Driver {
         let shares = shares.unwrap_or_default();
         let begun_by = open.and_then(|open| open.closing.begun_by);
         // An HTLC keeps the channel, so that no payment counts as failed that may still succeed.
-        let nothing_left = open.is_some_and(|open| {
-            open.life.delivery.is_none() && open.contract.htlcs.is_empty() && spend != Spend::Other
-        });
+        let nothing_left = self.has_nothing_left() && spend != Spend::Other;
         if let Some(ChannelRecord { spent: Some(spent), closed, close_initiator, .. }) =
             &mut self.record
         {
@@ -110,7 +130,7 @@ impl Driver {
             *close_initiator = match spend {
                 Spend::Mutual => begun_by,
                 Spend::Local => Some(Side::Local),
-                Spend::Remote | Spend::Other => Some(Side::Remote),
+                Spend::Remote | Spend::Revoked | Spend::Other => Some(Side::Remote),
             };
             if spend == Spend::Mutual {
                 let [ours, _] = &shares;
@@ -168,13 +188,28 @@ impl Driver {
 
     /// RD or D is in a block: nothing of ours is left here but HTLC outputs.
     pub(super) fn delivered(&mut self) {
-        // HTLC outputs on chain are not resolved yet: while there are any, the channel stays, so
-        // that no payment counts as failed that the peer may still take.
-        let bare = self.channel.funded().is_some_and(|open| open.contract.htlcs.is_empty());
+        let bare = self.has_nothing_left();
         if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
             spent.settled = spent.settled.saturating_add(spent.limbo);
             spent.limbo = Sat::ZERO;
             *closed = bare;
+            self.save_record();
+        }
+    }
+
+    /// No HTLC is open, and no output of the commitment in the block is ours to take.
+    fn has_nothing_left(&self) -> bool {
+        self.channel.funded().is_some_and(|open| {
+            let claims = open.claims();
+            open.contract.htlcs.is_empty() && claims.is_none_or(|(_, claims)| claims.is_empty())
+        })
+    }
+
+    /// All that a commitment left is taken, deep in the chain: the channel is history.
+    fn close_if_resolved(&mut self) {
+        let resolved = self.channel.funded().is_some_and(|open| open.is_resolved());
+        if let Some(record) = self.record.as_mut().filter(|record| resolved && !record.closed) {
+            record.closed = true;
             self.save_record();
         }
     }

@@ -269,6 +269,9 @@ impl Driver {
                     Output::Send(message) => self.send(WireMessage::Channel(message)).await,
                     Output::Broadcast(tx) => self.broadcast(*tx),
                     Output::Watch { outpoint, .. } => self.watch(outpoint),
+                    Output::WatchOutputs { outpoints, since } => {
+                        self.watch_outputs(outpoints, since);
+                    }
                     Output::Disconnect => {
                         self.services.peers.disconnect(self.peer);
                     }

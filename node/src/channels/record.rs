@@ -7,8 +7,10 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, Txid};
 use fulmen_channel::amount::{Height, Sat};
 use fulmen_channel::changeset::{ChangeSet, Row, Rows};
+use fulmen_channel::contract::htlc::PenaltyRecord;
 use fulmen_channel::output::Spend;
 use fulmen_channel::params::{ChannelParams, Side};
+use fulmen_channel::transactions::commitment::HtlcRef;
 use serde::{Deserialize, Serialize};
 
 /// The static row of a channel, and the few facts about it that change rarely.
@@ -65,6 +67,7 @@ pub enum SpendKind {
     Local,
     Remote,
     Other,
+    Revoked,
 }
 
 impl From<Spend> for SpendKind {
@@ -74,6 +77,7 @@ impl From<Spend> for SpendKind {
             Spend::Local => SpendKind::Local,
             Spend::Remote => SpendKind::Remote,
             Spend::Other => SpendKind::Other,
+            Spend::Revoked => SpendKind::Revoked,
         }
     }
 }
@@ -142,13 +146,33 @@ pub fn put_changes(index: u64, changes: &ChangeSet, unit: &mut Unit) {
 /// # Errors
 /// [`StoreError`] when the database cannot be read.
 pub fn load_rows(store: &Store, index: u64) -> Result<Rows, StoreError> {
+    let live = scan(store, index)?.filter(|(row, _)| !matches!(row, Row::Penalty(_, _)));
+    Ok(Rows(live.collect()))
+}
+
+/// HTLCs that were ever on the peer's commitments.
+pub type Penalties = Vec<(HtlcRef, PenaltyRecord)>;
+
+/// The channel's records of HTLCs that were ever on the peer's commitments (rules 1.3).
+///
+/// # Errors
+/// In words, when the database or a row of it cannot be read.
+pub fn load_penalties(store: &Store, index: u64) -> Result<Penalties, String> {
+    let rows = scan(store, index).map_err(|error| error.to_string())?;
+    let pick = |row| match row {
+        Row::Penalty(by, id) => Some((by, id)),
+        _ => None,
+    };
+    Rows(rows.collect()).each(pick).map_err(|error| error.to_string())
+}
+
+fn scan(store: &Store, index: u64) -> Result<impl Iterator<Item = (Row, Vec<u8>)>, StoreError> {
     let prefix = index.to_be_bytes();
     let rows = store.scan(Table::ChannelRow, &KeyRange::prefix(&prefix), usize::MAX, false)?;
-    let named = rows.into_iter().filter_map(|(key, value)| {
-        let row = Row::from_key(key.get(prefix.len()..)?)?;
-        (!matches!(row, Row::Penalty(_, _))).then_some((row, value))
-    });
-    Ok(Rows(named.collect()))
+    let named = move |(key, value): (Vec<u8>, Vec<u8>)| {
+        Some((Row::from_key(key.get(prefix.len()..)?)?, value))
+    };
+    Ok(rows.into_iter().filter_map(named))
 }
 
 /// Deletes all that is kept of channel `index`.

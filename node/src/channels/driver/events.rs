@@ -37,6 +37,8 @@ impl Driver {
                 Event::Delivery { outpoint, value, confirmations } => {
                     self.delivery(outpoint, value, confirmations, &mut unit);
                 }
+                // Nobody sweeps them yet, but for our own balance.
+                Event::Claims => {}
                 Event::Abandoned(why) => {
                     self.abandoned(why, &mut unit);
                     flow = Flow::Ends;

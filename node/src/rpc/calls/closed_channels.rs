@@ -46,8 +46,8 @@ fn summary(
     let close_type = match spent.kind {
         SpendKind::Mutual => ClosureType::CooperativeClose,
         SpendKind::Local => ClosureType::LocalForceClose,
-        SpendKind::Remote => ClosureType::RemoteForceClose,
-        SpendKind::Other => ClosureType::BreachClose,
+        SpendKind::Remote | SpendKind::Other => ClosureType::RemoteForceClose,
+        SpendKind::Revoked => ClosureType::BreachClose,
     };
     let initiator =
         if record.initiator { lnrpc::Initiator::Local } else { lnrpc::Initiator::Remote };
