@@ -4,6 +4,7 @@ pub mod bitcoind;
 pub mod build;
 pub mod chainbox;
 pub mod demo;
+pub mod disk;
 pub mod failure;
 pub mod fixture;
 pub mod ldk;

@@ -14,6 +14,7 @@ mod channel_kinds;
 mod clients;
 mod closing;
 mod command_line;
+mod disk_full;
 mod error_texts;
 mod feerates;
 mod fields;

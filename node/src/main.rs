@@ -2,6 +2,7 @@
 
 use fulmen_node::config::{help, Config, FirstLook};
 use fulmen_node::run;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::sync::watch;
@@ -10,7 +11,8 @@ fn main() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("fulmend: {why}");
+            // Nobody may hear it: where this goes is perhaps the disk that is full.
+            let _ = writeln!(std::io::stderr(), "fulmend: {why}");
             ExitCode::FAILURE
         }
     }

@@ -1,9 +1,12 @@
 //! A fulmend of one's own: its process, its folder, and a connection to it.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
@@ -15,6 +18,7 @@ use tempfile::TempDir;
 use super::wire::{connect, Lightning, Macaroon, Router, State, Unlocker, Wire};
 use crate::bitcoind::{Bitcoind, RPC_LOGIN};
 use crate::build;
+use crate::disk::Disk;
 use crate::failure::{Context, Failure, Result};
 use crate::places;
 use crate::port::Port;
@@ -32,6 +36,7 @@ pub struct Daemon {
     no_seed_backup: bool,
     running: Mutex<Option<Running>>,
     node_id: Mutex<Option<PublicKey>>,
+    disk: Option<Disk>,
     // Last, so that the folder goes after the process.
     dir: TempDir,
 }
@@ -40,6 +45,8 @@ pub struct Daemon {
 struct Running {
     process: Process,
     wire: Option<Wire>,
+    // Writes down what it says.
+    scribe: JoinHandle<()>,
 }
 
 impl Daemon {
@@ -67,6 +74,7 @@ impl Daemon {
             no_seed_backup: true,
             running: Mutex::default(),
             node_id: Mutex::default(),
+            disk: None,
             dir: places::temporary(name)?,
         })
     }
@@ -77,6 +85,21 @@ impl Daemon {
     /// When it has no folder or no ports.
     pub fn without_wallet(bitcoind: &Arc<Bitcoind>, name: &str, flags: &[&str]) -> Result<Self> {
         Ok(Daemon { no_seed_backup: false, ..Self::new(bitcoind, name, flags)? })
+    }
+
+    /// One that does not run yet, all of whose files are on a disk of its own, made by `disk` over
+    /// its folder.
+    ///
+    /// # Errors
+    /// When it has no folder, no ports or no disk.
+    pub fn on_disk(
+        bitcoind: &Arc<Bitcoind>,
+        name: &str,
+        disk: impl FnOnce(&Path) -> Result<Disk>,
+    ) -> Result<Self> {
+        let daemon = Self::new(bitcoind, name, &[])?;
+        let disk = Some(disk(daemon.dir.path())?);
+        Ok(Daemon { disk, ..daemon })
     }
 
     /// What it is called, also by its peers.
@@ -101,17 +124,34 @@ impl Daemon {
 
     /// Its `tls.cert`.
     pub fn tls_cert(&self) -> PathBuf {
-        self.dir.path().join("tls.cert")
+        self.dir().join("tls.cert")
     }
 
     /// Its `admin.macaroon`.
     pub fn admin_macaroon(&self) -> PathBuf {
-        self.dir.path().join("data/chain/bitcoin/regtest/admin.macaroon")
+        self.dir().join("data/chain/bitcoin/regtest/admin.macaroon")
     }
 
     /// Its folder.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.disk.as_ref().map_or(self.dir.path(), Disk::path)
+    }
+
+    /// The disk of its own that its folder is on.
+    ///
+    /// # Errors
+    /// When it is on the machine's.
+    pub fn disk(&self) -> Result<&Disk> {
+        self.disk.as_ref().context(format!("{} has no disk of its own", self.name))
+    }
+
+    /// Its disk becomes full up to the last `left` bytes.
+    ///
+    /// # Errors
+    /// When it has no disk of its own.
+    pub fn disk_fills_up(&self, left: u64) -> Result<()> {
+        let id = lock(&self.running).as_ref().map(|running| running.process.id());
+        self.disk()?.fill(left, id)
     }
 
     /// Its public key, known from the first start on.
@@ -146,8 +186,15 @@ impl Daemon {
     /// # Errors
     /// When it does not build.
     pub fn spawn(&self) -> Result<()> {
-        let output = File::options().create(true).append(true).open(self.output())?;
-        let mut command = Command::new(build::fulmend()?);
+        let mut output = File::options().create(true).append(true).open(self.output())?;
+        // Not straight to the file: what it says of a disk that is full must be heard.
+        let (mut hears, says) = UnixStream::pair()?;
+        let says = OwnedFd::from(says);
+        let fulmend = build::fulmend()?;
+        let mut command = match &self.disk {
+            Some(disk) => disk.command(&fulmend),
+            None => Command::new(fulmend),
+        };
         command
             .arg(format!("--fulmendir={}", self.dir.path().display()))
             .arg(format!("--alias={}", self.name))
@@ -163,10 +210,11 @@ impl Daemon {
             .arg(format!("--bitcoind.zmqpubrawtx={}", self.bitcoind.zmq_tx()))
             .args(&self.flags)
             .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
+            .stdout(says.try_clone()?)
+            .stderr(says);
         let process = Process::spawn(&self.name, command)?;
-        *lock(&self.running) = Some(Running { process, wire: None });
+        let scribe = thread::spawn(move || drop(std::io::copy(&mut hears, &mut output)));
+        *lock(&self.running) = Some(Running { process, wire: None, scribe });
         Ok(())
     }
 
@@ -184,9 +232,13 @@ impl Daemon {
     /// # Errors
     /// When it does not end.
     pub fn ends(&self) -> Result<bool> {
-        let ended = lock(&self.running).take().context(format!("{} does not run", self.name))?;
-        let mut process = ended.process;
-        Ok(process.wait(PATIENCE)?.success())
+        // Calls to it go on until then.
+        let what = format!("{} ends", self.name);
+        let status = wait::until(what, PATIENCE, || self.ended());
+        let status = status.map_err(|failure| self.explain(failure))?;
+        let ended = lock(&self.running).take();
+        ended.and_then(|ended| ended.scribe.join().ok()).context("what it wrote last")?;
+        Ok(status.success())
     }
 
     /// Whether its process runs.
@@ -309,12 +361,16 @@ impl Daemon {
     }
 
     fn still_runs(&self) -> Result<()> {
-        let mut running = lock(&self.running);
-        let process = &mut running.as_mut().context(format!("{} does not run", self.name))?.process;
-        match process.ended()? {
+        match self.ended()? {
             Some(status) => Err(Failure::new(format!("{} ended with {status}", self.name))),
             None => Ok(()),
         }
+    }
+
+    fn ended(&self) -> Result<Option<ExitStatus>> {
+        let mut running = lock(&self.running);
+        let running = running.as_mut().context(format!("{} does not run", self.name))?;
+        running.process.ended()
     }
 
     fn explain(&self, failure: Failure) -> Failure {
@@ -324,6 +380,7 @@ impl Daemon {
         Failure::new(format!("{failure}\n{} wrote last:\n{}", self.name, last.join("\n")))
     }
 
+    // Beside the small disk, if there is one: what it says when that is full must be seen.
     fn output(&self) -> PathBuf {
         self.dir.path().join("output")
     }

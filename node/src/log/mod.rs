@@ -108,9 +108,15 @@ fn subsystem(name: &str) -> Result<&'static str, String> {
 pub fn start(levels: &Levels, directory: &Path) -> Result<(), String> {
     let file = RotatingFile::open(&directory.join("fulmend.log"), FILE_SIZE, OLD_FILES)
         .map_err(|error| format!("cannot write logs to {}: {error}", directory.display()))?;
-    let terminal =
-        tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal()).boxed();
-    let file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
+    // A line that cannot be written is lost, and must not stop the thread that logs it.
+    let terminal = tracing_subscriber::fmt::layer()
+        .log_internal_errors(false)
+        .with_ansi(std::io::stdout().is_terminal())
+        .boxed();
+    let file = tracing_subscriber::fmt::layer()
+        .log_internal_errors(false)
+        .with_ansi(false)
+        .with_writer(Mutex::new(file));
     let (filter, handle) = reload::Layer::new(levels.targets());
     tracing_subscriber::registry()
         .with(filter)
