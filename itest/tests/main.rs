@@ -24,6 +24,7 @@ mod ldk_alone;
 mod ldk_kinds;
 mod ldk_peer;
 mod macaroons;
+mod onchain;
 mod refusals;
 mod restore;
 mod sends;

@@ -261,9 +261,14 @@ impl Resolution {
     /// `depth` blocks deep, and so is the commitment itself.
     pub fn is_over(&self, contract: &Commitments, height: Height, depth: u32) -> bool {
         let is_deep = |at| has_depth(at, height, depth);
-        let is_htlc = |role: &Role| matches!(role, Role::Htlc(..));
+        // Once expired, an HTLC of the peer's is no longer ours to take: no preimage comes so late.
+        let waits = |role: &Role| match role {
+            Role::Htlc((Side::Local, _), _, _) => true,
+            Role::Htlc((Side::Remote, _), htlc, _) => !is_deep(htlc.cltv_expiry),
+            _ => false,
+        };
         let open_htlc = self.published.outputs.iter().any(|(place, (_, role))| {
-            is_htlc(role) && !self.taken.contains_key(&self.published.outpoint(*place))
+            waits(role) && !self.taken.contains_key(&self.published.outpoint(*place))
         });
         let all_deep = self.taken.values().all(|taken| is_deep(taken.height));
         is_deep(self.height) && !open_htlc && all_deep && self.claims(contract).is_empty()

@@ -194,12 +194,16 @@ impl Party {
 
     /// The id of the HTLC that arrived with the hash of number `n`.
     pub fn received(&self, n: u64) -> u64 {
+        self.received_as(n).expect("the HTLC arrived")
+    }
+
+    /// The same, if it arrived.
+    pub fn received_as(&self, n: u64) -> Option<u64> {
         let hash = preimage(n).hash();
-        let id = self.events.iter().rev().find_map(|event| match event {
+        self.events.iter().rev().find_map(|event| match event {
             Event::Received(htlc) if htlc.payment_hash == hash => Some(htlc.id),
             _ => None,
-        });
-        id.expect("the HTLC arrived")
+        })
     }
 
     pub fn open(&self) -> &Open {

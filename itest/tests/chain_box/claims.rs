@@ -3,7 +3,7 @@
 
 #[allow(dead_code, reason = "the channel's own tests use all of it")]
 #[path = "../../../channel/tests/support/mod.rs"]
-mod support;
+pub mod support;
 
 use std::collections::BTreeSet;
 
@@ -16,6 +16,7 @@ use fulmen_channel::keys::{InMemorySigner, Inline, Signer};
 use fulmen_channel::message::Message;
 use fulmen_channel::onchain::claim::{Claim, Pays};
 use fulmen_channel::onchain::identify;
+use fulmen_channel::onchain::published::Published;
 use fulmen_channel::onchain::resolution::Resolution;
 use fulmen_channel::output::Event;
 use fulmen_channel::params::CommitmentFormat;
@@ -29,19 +30,20 @@ const FORMATS: [CommitmentFormat; 2] =
     [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey];
 const ALICE: [u8; 32] = [1; 32];
 const BOB: [u8; 32] = [2; 32];
-const FEE: u64 = 1_000;
+/// What each claim pays.
+pub const FEE: u64 = 1_000;
 
 /// A channel whose F is in the box, and coins that pay for second stages.
-struct World {
-    chain_box: ChainBox,
-    pair: Pair,
-    coins: Vec<Coin>,
+pub struct World {
+    pub chain_box: ChainBox,
+    pub pair: Pair,
+    pub coins: Vec<Coin>,
 }
 
 impl World {
-    fn open(format: CommitmentFormat) -> World {
+    pub fn open(format: CommitmentFormat, coins: u32) -> World {
         let mut chain_box = ChainBox::new();
-        for _ in 0..4 {
+        for _ in 0..coins {
             chain_box.mine_to(to_anybody()).unwrap();
         }
         chain_box.mine(101);
@@ -74,7 +76,7 @@ impl World {
 
     /// Four HTLCs, two each way; of each two the receiver knows the first one's preimage.
     fn with_htlcs(format: CommitmentFormat) -> World {
-        let mut world = World::open(format);
+        let mut world = World::open(format, 4);
         let pair = &mut world.pair;
         pair.alice_pays(400_000_000, 0);
         for (n, msat) in [(1, 50_000_000), (2, 40_000_000)] {
@@ -113,7 +115,7 @@ impl World {
             let next = self.chain_box.chain().height().plus(1);
             assert!(next < Height::new(1_000), "{:?}", resolution.claims(contract));
             for claim in resolution.claims(contract) {
-                let tx = take(&claim, &resolution, seed, self.coins.last().copied());
+                let tx = take(&claim, &resolution.published, (seed, 9), self.coins.last().copied());
                 let verdict = self.chain_box.submit(&tx);
                 match &verdict {
                     Ok(_) => taken.push(claim.name.to_string()),
@@ -154,7 +156,12 @@ fn opened(format: CommitmentFormat) -> Pair {
 
 /// The transaction that takes a claim, with a fee: off what it pays, or from `coin` where the
 /// peer's signature fixes that.
-fn take(claim: &Claim, on: &Resolution, seed: [u8; 32], coin: Option<Coin>) -> Transaction {
+pub fn take(
+    claim: &Claim,
+    on: &Published,
+    (seed, wallet): ([u8; 32], u8),
+    coin: Option<Coin>,
+) -> Transaction {
     let none: (OutPoint, u64) = (claim.spend.outpoint, 0);
     let mut tx = spend(&[none], 0);
     tx.lock_time = LockTime::from_consensus(claim.spend.lock_time.number());
@@ -162,7 +169,7 @@ fn take(claim: &Claim, on: &Resolution, seed: [u8; 32], coin: Option<Coin>) -> T
     match &claim.pays {
         Pays::Anything => {
             let value = claim.spend.value().saturating_sub(Sat::new(FEE)).to_amount();
-            tx.output = vec![TxOut { value, script_pubkey: wallet_script(9) }];
+            tx.output = vec![TxOut { value, script_pubkey: wallet_script(wallet) }];
         }
         Pays::Only(output) => tx.output = vec![output.clone()],
         Pays::Beside(output) => {
@@ -174,7 +181,7 @@ fn take(claim: &Claim, on: &Resolution, seed: [u8; 32], coin: Option<Coin>) -> T
         }
     }
     let signer = InMemorySigner::from_seed(seed);
-    assert!(claim.sign(&on.published, &mut tx, 0, (&signer, &Inline)));
+    assert!(claim.sign(on, &mut tx, 0, (&signer, &Inline)));
     tx
 }
 
@@ -201,7 +208,7 @@ fn the_other_side_waits_for_expiries_only() {
 
 #[test]
 fn a_commitment_below_the_mempools_minimum_waits_for_better_days() {
-    let mut world = World::open(CommitmentFormat::Anchors);
+    let mut world = World::open(CommitmentFormat::Anchors, 4);
     world.chain_box.set_minimum(fulmen_itest::chainbox::policy::PerKvb::new(20_000));
     let command = Command::ForceClose("gone".into());
     world.pair.alice.handle(Input::Command(command)).unwrap();

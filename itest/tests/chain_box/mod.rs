@@ -1,9 +1,9 @@
 //! The chain in a box beside bitcoind: the same transactions and blocks get the same answers, and
 //! fulmend cannot tell the two apart.
 
-mod beside;
+pub mod beside;
 mod blocks;
-mod claims;
+pub mod claims;
 mod daemons;
 mod drawing;
 mod relay;

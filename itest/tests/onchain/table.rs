@@ -1,0 +1,126 @@
+//! {local, remote, next, previous, revoked, late} × {what is in flight} × {preimages known or not} ×
+//! {the peer is gone, or races}: what Alice has in the end, to the satoshi, and what she was told of
+//! her payments.
+
+use super::story::{InFlight, Row, Story, Who, DUST};
+use crate::chain_box::claims::FEE;
+use fulmen_channel::contract::htlc::Removal;
+use fulmen_channel::params::CommitmentFormat::{self, Anchors, StaticRemoteKey};
+
+/// What HT and HE of a static_remotekey channel pay by themselves, at 1 sat per weight unit.
+const HT_FEE: u64 = 663;
+const HE_FEE: u64 = 703;
+
+/// What is Alice's by the contract, before the fees of her own claims. `paid` is what the
+/// commitment itself left to miners.
+fn expected(row: &Row, paid: u64) -> u64 {
+    let (anchors, ht, he) = match row.format {
+        Anchors => (660, 0, 0),
+        StaticRemoteKey => (0, HT_FEE, HE_FEE),
+    };
+    let htlcs = row.htlcs();
+    let sum = |by_alice: bool| -> u64 {
+        htlcs.iter().filter(|h| h.by_alice == by_alice).map(|h| h.sat).sum()
+    };
+    let with_output = htlcs.iter().filter(|htlc| htlc.sat != DUST);
+    if row.who.is_breach() {
+        // All of it, but for what the cheater's own second stages left to miners.
+        let lost: u64 = with_output
+            .filter(|_| row.racing)
+            .map(|htlc| match htlc.by_alice {
+                true if row.known => he,
+                false if row.who == Who::Late => ht,
+                _ => 0, // She is quicker: the cheater's HT has to wait.
+            })
+            .sum();
+        return 1_000_000 - anchors - paid - lost;
+    }
+    // Dust, too, is among what the commitment left to miners.
+    let dust: u64 = htlcs.iter().filter(|htlc| htlc.sat == DUST).map(|htlc| htlc.sat).sum();
+    let balance = 600_000 - sum(true) - anchors - (paid - dust);
+    let local = row.who == Who::Local;
+    let won = with_output.map(|htlc| match (htlc.by_alice, row.is_known(htlc), row.racing) {
+        (true, true, true) => 0,
+        (true, _, _) => htlc.sat - if local { ht } else { 0 },
+        (false, true, _) => htlc.sat - if local { he } else { 0 },
+        (false, false, _) => 0,
+    });
+    balance + won.sum::<u64>()
+}
+
+/// Of the HTLCs that Alice offered, how many were told to have been paid, and how many not.
+fn told(story: &Story) -> (usize, usize) {
+    let over = story.alice.resolved.iter();
+    let later =
+        over.filter(|over| over.amount.msat() < 100_000_000 && over.amount.msat() != 20_000_000);
+    let paid = |removal: &Removal| matches!(removal, Removal::Fulfilled(_));
+    let (paid, failed): (Vec<_>, Vec<_>) = later.partition(|over| paid(&over.removal));
+    (paid.len(), failed.len())
+}
+
+fn plays(row: Row) {
+    let mut story = Story::begins(row);
+    let paid = story.left;
+    story.ends();
+    let (sum, claims) = story.earned(true);
+    assert_eq!(sum + FEE * claims, expected(&row, paid), "{row:?}");
+    let open = story.alice.open();
+    assert!(open.is_resolved(), "{row:?}: {:?}", open.claims());
+    let ours = row.htlcs().into_iter().filter(|htlc| htlc.by_alice);
+    let (mut paid, mut failed) = (0, usize::from(row.who == Who::Previous));
+    for htlc in ours {
+        match row.is_known(&htlc) && row.racing && htlc.sat != DUST {
+            true => paid += 1,
+            false => failed += 1,
+        }
+    }
+    assert_eq!(told(&story), (paid, failed), "{row:?}");
+    if row.who.is_breach() {
+        assert_eq!(story.earned(false), (0, 0), "the cheater has nothing: {row:?}");
+    }
+}
+
+fn all(format: CommitmentFormat, who: Who) {
+    use InFlight::{Both, Dust, Nothing, Offered, Received, Twenty};
+    for in_flight in [Nothing, Offered, Received, Dust, Both, Twenty] {
+        for (known, racing) in [(false, false), (false, true), (true, false), (true, true)] {
+            plays(Row { format, who, in_flight, known, racing });
+        }
+    }
+}
+
+#[test]
+fn our_commitment() {
+    all(Anchors, Who::Local);
+    all(StaticRemoteKey, Who::Local);
+}
+
+#[test]
+fn the_peers_commitment() {
+    all(Anchors, Who::Remote);
+    all(StaticRemoteKey, Who::Remote);
+}
+
+#[test]
+fn the_peers_next_commitment_while_the_one_before_stands() {
+    all(Anchors, Who::Next);
+    all(StaticRemoteKey, Who::Next);
+}
+
+#[test]
+fn the_peers_commitment_before_the_one_we_signed_last() {
+    all(Anchors, Who::Previous);
+    all(StaticRemoteKey, Who::Previous);
+}
+
+#[test]
+fn a_revoked_commitment() {
+    all(Anchors, Who::Revoked);
+    all(StaticRemoteKey, Who::Revoked);
+}
+
+#[test]
+fn a_revoked_commitment_whose_htlcs_have_expired() {
+    all(Anchors, Who::Late);
+    all(StaticRemoteKey, Who::Late);
+}
