@@ -8,6 +8,7 @@
 
 mod closing;
 mod codec;
+mod deadline;
 mod exposure;
 mod force_close;
 mod hostile;

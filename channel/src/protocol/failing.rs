@@ -3,12 +3,14 @@
 
 use super::open::{Link, Open, Tools};
 use crate::amount::{FeeratePerKw, Height};
+use crate::contract::balance::View;
 use crate::error::Refused;
 use crate::message::Message;
-use crate::onchain::deadline;
+use crate::onchain::deadline::{Case, Deed, Downstream, Terms};
 use crate::onchain::identify::Delivery;
 use crate::output::{Event, Output};
 use crate::params::Side;
+use crate::transactions::commitment::HtlcRef;
 use crate::transactions::spend::sweep;
 use crate::transactions::{delivery, revocable_delivery};
 use bitcoin::sighash::EcdsaSighashType;
@@ -99,14 +101,35 @@ impl Open {
         if self.life.failed.is_some() || self.is_settled() {
             return;
         }
-        let htlcs = self.contract.htlcs.iter();
-        let due = htlcs.filter_map(|((by, id), htlc)| {
-            let act_by = deadline::act_by(*by, htlc)?;
-            (act_by <= height).then_some(*id)
-        });
-        if let Some(id) = due.min() {
+        let deeds: Vec<_> = self.cases().map(|(tag, case)| (case.decide(height), tag)).collect();
+        let closes = deeds.iter().find(|(deed, _)| matches!(deed, Deed::Close(_)));
+        if let Some((_, (_, id))) = closes {
             self.fail(format!("HTLC {id} was not settled in time"), tools);
+            return;
         }
+        let mut late = deeds.iter().filter(|(deed, _)| *deed == Deed::Warn).map(|(_, tag)| *tag);
+        let unwarned = late.find(|tag| self.link == Link::Up && !self.warned_of.contains(tag));
+        if let Some(tag) = unwarned {
+            self.warned_of.insert(tag);
+            self.warn(format!("HTLC {} is late: it soon must be settled on chain", tag.1), tools);
+        }
+    }
+
+    /// Each HTLC with all that decides when it forces us on chain. What becomes of it further on is
+    /// not known here: as long as it matters it is said by what the node settles and fails.
+    pub fn cases(&self) -> impl Iterator<Item = (HtlcRef, Case<'_>)> {
+        let contract = &self.contract;
+        let commitment = contract.content(Side::Local, View::Signed).feerate;
+        let terms = Terms {
+            format: contract.params.format,
+            dust_limit: contract.params.local.dust_limit,
+            commitment,
+            urgent: contract.bounds.urgent.unwrap_or(commitment),
+        };
+        contract.htlcs.iter().map(move |(tag, htlc)| {
+            let (offerer, downstream) = (tag.0, Downstream::None);
+            (*tag, Case { offerer, htlc, terms, downstream })
+        })
     }
 
     /// The height by which the next HTLC wants us on chain.
@@ -114,8 +137,7 @@ impl Open {
         if self.life.failed.is_some() {
             return None;
         }
-        let htlcs = self.contract.htlcs.iter();
-        htlcs.filter_map(|((by, _), htlc)| deadline::act_by(*by, htlc)).min()
+        self.cases().filter_map(|(_, case)| Some(case.close_at()?.0)).min()
     }
 
     /// Tells of our own balance on chain; again after a restart.

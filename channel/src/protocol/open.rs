@@ -16,11 +16,13 @@ use crate::onchain::resolution::OnChain;
 use crate::outbox::Outbox;
 use crate::output::{Event, Output, Received};
 use crate::params::{Negotiated, Side};
+use crate::transactions::commitment::HtlcRef;
 use crate::transactions::funding::funding_script;
 use bitcoin::{ScriptBuf, Transaction};
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Where the connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,8 @@ pub struct Open {
     pub(super) dirty_funding_tx: bool,
     dirty_aliases: bool,
     pub(super) dirty_onchain: bool,
+    /// HTLCs whose peer was warned that they are late; once each until the next start.
+    pub(super) warned_of: BTreeSet<HtlcRef>,
     /// What we know of F's depth; watched anew after each start.
     pub(super) confirmations: u32,
     /// The next_commitment_number that we said in our last channel_reestablish.
@@ -130,6 +134,7 @@ impl Open {
             height: Height::new(0),
             dirty_life: true,
             dirty_closing: false,
+            warned_of: BTreeSet::new(),
             confirmations: 0,
             said_next: 0,
         }
@@ -383,17 +388,19 @@ impl Open {
     fn answer(&mut self, done: Result<(), Violation>, tools: &mut Tools<'_>) {
         let Err(violation) = done else { return };
         match violation.answer {
-            Answer::Warn => {
-                let (channel_id, data) = (self.channel_id, violation.to_string());
-                let warning = msgs::WarningMessage { channel_id, data };
-                tools.out.stage(Output::Send(Message::Warning(warning)));
-                tools.out.stage(Output::Disconnect);
-                // What the peer says until the connection is closed no longer counts.
-                self.link = Link::Down;
-                self.contract.forget_unsigned_of_peer();
-            }
+            Answer::Warn => self.warn(violation.to_string(), tools),
             Answer::Fail => self.fail(violation.to_string(), tools),
         }
+    }
+
+    /// Says a warning and closes the connection: what the peer says until it is closed no longer
+    /// counts.
+    pub(super) fn warn(&mut self, data: String, tools: &mut Tools<'_>) {
+        let warning = msgs::WarningMessage { channel_id: self.channel_id, data };
+        tools.out.stage(Output::Send(Message::Warning(warning)));
+        tools.out.stage(Output::Disconnect);
+        self.link = Link::Down;
+        self.contract.forget_unsigned_of_peer();
     }
 
     /// Ends a batch of inputs: what can be said now is said, and what changed goes to disk first.
