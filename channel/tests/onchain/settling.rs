@@ -220,7 +220,7 @@ fn a_breach_is_named_and_all_of_it_is_claimed() {
         story.grows(109);
         assert!(story.pair.alice.open().is_resolved());
         assert_eq!(told(&story.pair.alice), [(1, true), (2, false), (3, false)]);
-        // The anchors, the HTLC that was too small, the fee of F's spender: nothing else is missing.
+        // All but the anchors.
         let value = |tx: &Transaction| tx.output.iter().map(|out| out.value.to_sat()).sum::<u64>();
         assert_eq!(story.taken(), value(&revoked) - 660);
     }

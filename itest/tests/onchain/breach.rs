@@ -59,7 +59,7 @@ fn every_revoked_state_of_a_channel_is_taken_whole() {
     for (state, cheat) in cheats.into_iter().enumerate() {
         let racing = dice.gen_bool(0.5);
         let (who, in_flight) = (Who::Revoked, InFlight::Twenty);
-        let row = Row { format: Anchors, who, in_flight, known: racing, racing };
+        let row = Row { format: Anchors, who, in_flight, known: racing, racing, reorgs: false };
         let sides = (Party::restored(&pair.alice), cheat);
         let mut story = Story::of(row, chain_box.clone(), coins.clone(), sides);
         story.publishes();

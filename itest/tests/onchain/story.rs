@@ -12,8 +12,8 @@ use fulmen_channel::input::{Command, Input};
 use fulmen_channel::onchain::claim::Pays;
 use fulmen_channel::params::CommitmentFormat;
 use fulmen_channel::protocol::settling::DEPTH;
-use fulmen_itest::chainbox::ChainBox;
-use std::collections::BTreeMap;
+use fulmen_itest::chainbox::{ChainBox, Event};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose commitment gets into a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Row {
     pub known: bool,
     /// Bob claims too, and his transactions are mined first.
     pub racing: bool,
+    /// Each block in which something is spent is gone again, with the five before it.
+    pub reorgs: bool,
 }
 
 /// An HTLC: its number, who offered it, what it is worth in satoshi, when it expires.
@@ -116,6 +118,8 @@ pub struct Story {
     /// Who sent each transaction that is or was in the mempool: Alice, or not.
     senders: BTreeMap<bitcoin::Txid, bool>,
     funding: OutPoint,
+    /// What was spent in blocks that are gone again.
+    shaken: BTreeSet<OutPoint>,
 }
 
 const ALICE: ([u8; 32], u8) = ([1; 32], 9);
@@ -152,7 +156,7 @@ impl Story {
         let Pair { alice, bob, .. } = world.pair;
         let mut story = Story::of(row, world.chain_box, world.coins, (alice, cheat.unwrap_or(bob)));
         if row.who == Who::Late {
-            story.chain_box.mine(EXPIRY);
+            story.mines(EXPIRY);
         }
         story.publishes();
         story.learns();
@@ -163,15 +167,29 @@ impl Story {
     pub fn of(row: Row, chain_box: ChainBox, coins: Vec<Coin>, sides: (Party, Party)) -> Story {
         let (alice, bob) = sides;
         let funding = alice.open().contract.funding.outpoint;
-        let (senders, left) = (BTreeMap::new(), 0);
-        Story { row, chain_box, alice, bob, left, coins, senders, funding }
+        let mut story = Story {
+            row,
+            chain_box,
+            alice,
+            bob,
+            left: 0,
+            coins,
+            senders: BTreeMap::new(),
+            funding,
+            shaken: BTreeSet::new(),
+        };
+        // F is deep.
+        story.chain_box.mine(6);
+        story.chain_box.events();
+        story
     }
 
     /// The commitment that the row is about gets into a block.
     pub fn publishes(&mut self) {
         let is_local = self.row.who == Who::Local;
         let publisher = if is_local { &mut self.alice } else { &mut self.bob };
-        publisher.handle(Input::Command(Command::ForceClose("gone".into()))).unwrap();
+        // When an HTLC has expired the channel has failed by itself.
+        let _ = publisher.handle(Input::Command(Command::ForceClose("gone".into())));
         let commitment = publisher.published.last().unwrap().clone();
         let outputs = commitment.output.iter().map(|output| output.value.to_sat());
         self.left = 1_000_000 - outputs.sum::<u64>();
@@ -196,14 +214,39 @@ impl Story {
 
     /// Blocks, and both are told what is in them.
     pub fn mines(&mut self, blocks: u32) {
-        for _ in 0..blocks {
-            let tip = self.chain_box.mine(1)[0];
-            let (height, block) = self.chain_box.chain().block(&tip).unwrap();
-            let block = block.clone();
+        self.chain_box.mine(blocks);
+        self.catches_up();
+    }
+
+    /// A block with what waits. It does not stay, nor do the five before it, when something is
+    /// spent in it for the first time.
+    fn mines_what_waits(&mut self) {
+        let waiting = self.chain_box.mempool().entries();
+        let spent = waiting.iter().filter_map(|entry| entry.tx.input.first());
+        let spent: Vec<OutPoint> = spent.map(|input| input.previous_output).collect();
+        let is_new = spent.into_iter().fold(false, |new, spent| self.shaken.insert(spent) || new);
+        self.mines(1);
+        if self.row.reorgs && is_new {
+            self.chain_box.reorg(6);
+            self.catches_up();
+        }
+    }
+
+    /// Both are told of blocks that came and went.
+    fn catches_up(&mut self) {
+        for event in self.chain_box.events() {
             for party in [&mut self.alice, &mut self.bob] {
-                party.handle(Input::Block(height)).unwrap();
-                for tx in &block.txdata {
-                    tells(party, tx, height, self.funding);
+                match &event {
+                    Event::Connected(height, block) => {
+                        party.handle(Input::Block(*height)).unwrap();
+                        for tx in &block.txdata {
+                            tells(party, tx, *height, self.funding);
+                        }
+                    }
+                    Event::Disconnected(height, _) => {
+                        party.handle(Input::Unblock(*height)).unwrap();
+                    }
+                    _ => {}
                 }
             }
         }
@@ -213,7 +256,8 @@ impl Story {
     pub fn ends(&mut self) {
         loop {
             let next = self.chain_box.chain().height().plus(1);
-            assert!(next < Height::new(1_200), "{:?} goes on and on", self.row);
+            let left = || self.alice.open().claims().map(|(_, claims)| claims);
+            assert!(next < Height::new(1_200), "{:?} goes on and on: {:?}", self.row, left());
             let sides: &[bool] = if self.row.racing { &[false, true] } else { &[true] };
             let mut wait: Option<Height> = None;
             for is_alice in sides {
@@ -222,7 +266,7 @@ impl Story {
                 }
             }
             match wait {
-                _ if !self.chain_box.mempool().entries().is_empty() => self.mines(1),
+                _ if !self.chain_box.mempool().entries().is_empty() => self.mines_what_waits(),
                 Some(first) => self.mines(first.number() - next.number()),
                 None => break,
             }
@@ -236,15 +280,20 @@ impl Story {
         let (party, who) = if is_alice { (&self.alice, ALICE) } else { (&self.bob, BOB) };
         let (published, claims) = party.open().claims()?;
         let (ready, later): (Vec<_>, Vec<_>) = claims.iter().partition(|c| c.from <= next);
-        let mut txs = Vec::new();
+        let (mut txs, mut given_back) = (Vec::new(), Vec::new());
         for claim in ready {
             if self.chain_box.mempool().spender(&claim.spend.outpoint).is_some() {
                 continue; // Whoever was quicker in this block.
             }
             let needs_coin = matches!(claim.pays, Pays::Beside(_));
-            let coin = if needs_coin { self.coins.pop() } else { None };
+            let is_free = |coin: &Coin| self.chain_box.unspent(&coin.0, true).is_some();
+            let place = self.coins.iter().position(is_free).filter(|_| needs_coin);
+            let coin = place.map(|place| self.coins.swap_remove(place));
+            given_back.extend(coin);
             txs.push(take(claim, published, who, coin));
         }
+        // One whose transaction a reorganisation took out is free again.
+        self.coins.extend(given_back);
         let first = later.iter().map(|claim| claim.from).min();
         for tx in txs {
             self.sends(is_alice, &tx);
@@ -258,7 +307,8 @@ impl Story {
         let script = wallet_script(if is_alice { ALICE.1 } else { BOB.1 });
         let mut sum = (0, 0);
         for txid in self.senders.keys() {
-            let (_, tx) = self.chain_box.chain().find(txid).expect("it was mined");
+            // One that a reorganisation took out may have been made anew.
+            let Some((_, tx)) = self.chain_box.chain().find(txid) else { continue };
             for output in tx.output.iter().filter(|output| output.script_pubkey == script) {
                 sum = (sum.0 + output.value.to_sat(), sum.1 + 1);
             }

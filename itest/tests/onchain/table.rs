@@ -1,6 +1,5 @@
-//! {local, remote, next, previous, revoked, late} × {what is in flight} × {preimages known or not} ×
-//! {the peer is gone, or races}: what Alice has in the end, to the satoshi, and what she was told of
-//! her payments.
+//! Whose commitment × what is in flight × preimages known or not × the peer is gone, or races: what
+//! Alice has in the end, to the satoshi, and what she was told of her payments.
 
 use super::story::{InFlight, Row, Story, Who, DUST};
 use crate::chain_box::claims::FEE;
@@ -84,7 +83,17 @@ fn all(format: CommitmentFormat, who: Who) {
     use InFlight::{Both, Dust, Nothing, Offered, Received, Twenty};
     for in_flight in [Nothing, Offered, Received, Dust, Both, Twenty] {
         for (known, racing) in [(false, false), (false, true), (true, false), (true, true)] {
-            plays(Row { format, who, in_flight, known, racing });
+            plays(Row { format, who, in_flight, known, racing, reorgs: false });
+        }
+    }
+}
+
+#[test]
+fn six_blocks_are_gone_after_each_step() {
+    for who in [Who::Local, Who::Remote, Who::Next, Who::Previous, Who::Revoked, Who::Late] {
+        for (known, racing) in [(false, false), (true, false), (true, true)] {
+            let in_flight = InFlight::Both;
+            plays(Row { format: Anchors, who, in_flight, known, racing, reorgs: true });
         }
     }
 }
