@@ -14,6 +14,7 @@ pub mod broadcast;
 mod config;
 pub mod fees;
 pub mod follow;
+pub mod http;
 pub mod rpc;
 pub mod silence;
 pub mod spends;

@@ -3,14 +3,15 @@
 //! Calls block; [`Rpc::run`] moves one to a blocking thread. Answers are read into small types of
 //! our own, so that a field that a newer bitcoind adds or reshapes does not matter to us.
 
+use super::http::Http;
+use base64::prelude::{Engine, BASE64_STANDARD};
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
-use bitcoincore_rpc::jsonrpc::{self, http::simple_http};
-use bitcoincore_rpc::{Auth, Client, RpcApi};
 use fulmen_channel::amount::{FeeratePerKw, Height};
 use serde::{de::DeserializeOwned, Deserialize};
 use serde_json::{json, Value};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -192,14 +193,24 @@ struct Shared {
     host: String,
     auth: RpcAuth,
     timeout: Duration,
-    client: Mutex<Option<Arc<Client>>>,
+    http: Http,
+    /// The header that lets us in, once it is known.
+    authorization: Mutex<Option<String>>,
+    asked: AtomicU64,
 }
 
 impl Rpc {
     /// A client of the bitcoind at `host` (`address:port`); nothing is sent yet. No call lasts
-    /// longer than about twice `timeout`.
+    /// longer than `timeout`, once those before it are over.
     pub fn new(host: &str, auth: RpcAuth, timeout: Duration) -> Rpc {
-        let shared = Shared { host: host.into(), auth, timeout, client: Mutex::new(None) };
+        let shared = Shared {
+            host: host.into(),
+            auth,
+            timeout,
+            http: Http::new(host, timeout),
+            authorization: Mutex::new(None),
+            asked: AtomicU64::new(0),
+        };
         Rpc { shared: Arc::new(shared) }
     }
 
@@ -353,77 +364,90 @@ impl Rpc {
         method: &'static str,
         args: &[Value],
     ) -> Result<T, RpcError> {
-        let answer = self.client()?.call(method, args).map_err(|e| self.explain(method, e));
         let cookie = matches!(self.shared.auth, RpcAuth::Cookie(_));
-        match answer {
+        match self.ask(method, args) {
             // bitcoind writes a new cookie at each start, so a refusal may only mean it restarted.
             Err(RpcError::Credentials { .. }) if cookie => {
-                self.forget_client();
-                let again = self.client()?.call(method, args);
-                again.map_err(|e| self.explain(method, e))
+                *self.authorization() = None;
+                self.ask(method, args)
             }
             answer => answer,
         }
     }
 
-    fn client(&self) -> Result<Arc<Client>, RpcError> {
-        let mut slot = self.shared.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = &*slot {
-            return Ok(client.clone());
-        }
-        let host = &self.shared.host;
-        let auth = match &self.shared.auth {
-            RpcAuth::UserPass { user, password } => Auth::UserPass(user.clone(), password.clone()),
-            RpcAuth::Cookie(path) => Auth::CookieFile(path.clone()),
-        };
-        let (user, password) = auth.get_user_pass().map_err(|e| self.cookie_error(&e))?;
-        let transport = simple_http::Builder::new()
-            .url(&format!("http://{host}"))
-            .map_err(|e| RpcError::Unreachable { host: host.clone(), why: e.to_string() })?
-            .timeout(self.shared.timeout)
-            .auth(user.unwrap_or_default(), password)
-            .build();
-        let client = Client::from_jsonrpc(jsonrpc::Client::with_transport(transport));
-        Ok(slot.insert(Arc::new(client)).clone())
-    }
-
-    fn forget_client(&self) {
-        *self.shared.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn cookie_error(&self, why: &bitcoincore_rpc::Error) -> RpcError {
-        let path = match &self.shared.auth {
-            RpcAuth::Cookie(path) => path.display().to_string(),
-            RpcAuth::UserPass { .. } => String::new(),
-        };
-        RpcError::Cookie { path, why: why.to_string() }
-    }
-
-    fn explain(&self, method: &'static str, error: bitcoincore_rpc::Error) -> RpcError {
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        args: &[Value],
+    ) -> Result<T, RpcError> {
         const WARMING_UP: i32 = -28;
-        use jsonrpc::Error::{Rpc as Answer, Transport};
-        let host = self.shared.host.clone();
-        match error {
-            bitcoincore_rpc::Error::JsonRpc(Answer(e)) if e.code == WARMING_UP => {
-                RpcError::WarmingUp(e.message)
+        let Shared { http, asked, .. } = &*self.shared;
+        let id = asked.fetch_add(1, Ordering::Relaxed);
+        let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": args });
+        let authorization = self.authorize()?;
+        let answer = http.post(&authorization, request.to_string().as_bytes());
+        let answer = answer.map_err(|e| self.unreachable(&e))?;
+        if matches!(answer.status, 401 | 403) {
+            return Err(RpcError::Credentials { host: self.shared.host.clone() });
+        }
+        let garbage = |why: String| RpcError::Garbage { method, why };
+        let reply: Reply = match serde_json::from_slice(&answer.body) {
+            Err(_) if answer.status != 200 => {
+                return Err(self.unreachable(&format!("it answers HTTP {}", answer.status)));
             }
-            bitcoincore_rpc::Error::JsonRpc(Answer(e)) => {
-                RpcError::Refused { method, code: e.code, message: e.message }
-            }
-            bitcoincore_rpc::Error::JsonRpc(Transport(e)) => {
-                match e.downcast_ref::<simple_http::Error>() {
-                    Some(simple_http::Error::HttpErrorCode(401 | 403)) => {
-                        RpcError::Credentials { host }
-                    }
-                    Some(simple_http::Error::SocketError(io)) => {
-                        RpcError::Unreachable { host, why: io.to_string() }
-                    }
-                    _ => RpcError::Unreachable { host, why: e.to_string() },
-                }
-            }
-            other => RpcError::Garbage { method, why: other.to_string() },
+            reply => reply.map_err(|e| garbage(e.to_string()))?,
+        };
+        if reply.id != id {
+            return Err(garbage("it answers another question".into()));
+        }
+        match reply.error {
+            Some(Refusal { code: WARMING_UP, message }) => Err(RpcError::WarmingUp(message)),
+            Some(Refusal { code, message }) => Err(RpcError::Refused { method, code, message }),
+            None => serde_json::from_value(reply.result).map_err(|e| garbage(e.to_string())),
         }
     }
+
+    fn authorization(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.shared.authorization.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The header that lets us in.
+    fn authorize(&self) -> Result<String, RpcError> {
+        let mut known = self.authorization();
+        if let Some(header) = &*known {
+            return Ok(header.clone());
+        }
+        let login = match &self.shared.auth {
+            RpcAuth::UserPass { user, password } => format!("{user}:{password}"),
+            RpcAuth::Cookie(path) => {
+                let cookie = std::fs::read_to_string(path).map_err(|why| RpcError::Cookie {
+                    path: path.display().to_string(),
+                    why: why.to_string(),
+                })?;
+                cookie.lines().next().unwrap_or_default().to_owned()
+            }
+        };
+        Ok(known.insert(format!("Basic {}", BASE64_STANDARD.encode(login))).clone())
+    }
+
+    fn unreachable(&self, why: &impl ToString) -> RpcError {
+        RpcError::Unreachable { host: self.shared.host.clone(), why: why.to_string() }
+    }
+}
+
+/// An answer of JSON-RPC; either field of a result or an error may be missing.
+#[derive(Deserialize)]
+struct Reply {
+    #[serde(default)]
+    result: Value,
+    error: Option<Refusal>,
+    id: Value,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    code: i32,
+    message: String,
 }
 
 /// bitcoind's "no such block, transaction or entry".

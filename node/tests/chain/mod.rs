@@ -9,5 +9,6 @@
 mod broadcast;
 pub mod fake;
 mod follow;
+mod http;
 mod watch;
 mod zmq;
