@@ -82,10 +82,10 @@ async fn answers_that_are_late_cut_or_garbled_are_survived() -> Result<()> {
         proxy.set(answers);
         cluster.bitcoind().mine(2)?;
         alice.pays(&bob, Msat::new(5_000_000)).await?;
-        let soon = tokio::time::timeout(Duration::from_secs(10), alice.info());
+        let soon = tokio::time::timeout(Duration::from_secs(20), alice.info());
         soon.await.expect("GetInfo waits for bitcoind")?;
         proxy.set(Answers::Pass);
-        at_height(&alice, cluster.bitcoind().height()?).await?;
+        alice.is_at_tip().await?;
     }
     both_agree(&alice, &bob).await
 }
@@ -98,7 +98,7 @@ async fn reorganisations_of_1_6_and_100_blocks() -> Result<()> {
     for depth in [1, 6, 100] {
         reorganise(&cluster, depth)?;
         for daemon in [&alice, &bob] {
-            at_best_block(&cluster, daemon).await?;
+            daemon.is_at_tip().await?;
         }
         alice.pays(&bob, Msat::new(5_000_000)).await?;
         both_agree(&alice, &bob).await?;
@@ -114,7 +114,7 @@ async fn an_opening_and_a_close_that_are_reorganised_out_and_back() -> Result<()
     alice.connects(&bob).await?;
     let funding = alice.begins_to_open(&bob, Sat::new(1_000_000), |_| {}).await?;
     cluster.bitcoind().mine(1)?;
-    at_best_block(&cluster, &alice).await?;
+    alice.is_at_tip().await?;
     undo(&cluster, 1)?;
     assert!(cluster.bitcoind().mempool()?.contains(&funding.txid));
     cluster.bitcoind().mine_others(DEEP + 1)?;
@@ -123,19 +123,16 @@ async fn an_opening_and_a_close_that_are_reorganised_out_and_back() -> Result<()
     alice.pays(&bob, Msat::new(300_000_000)).await?;
     let before = bob.coins().await?.total_balance;
 
-    let closing = alice.begins_to_close(&channel, false).await?;
-    alice
-        .until("the close is published", async || {
-            Ok((cluster.bitcoind().mempool()?.len() == 1).then_some(()))
-        })
-        .await?;
+    alice.quiet_channel().await?;
+    let mut closing = alice.begins_to_close(&channel, false).await?;
+    alice.own_close(&mut closing).await?;
     cluster.bitcoind().mine(1)?;
-    at_best_block(&cluster, &alice).await?;
+    alice.is_at_tip().await?;
     reorganise(&cluster, 1)?;
     cluster.bitcoind().mine(DEEP + 1)?;
     drop(closing);
     for daemon in [&alice, &bob] {
-        at_best_block(&cluster, daemon).await?;
+        daemon.is_at_tip().await?;
         assert_eq!(daemon.channels().await?, []);
     }
     bob.until("its part arrives", async || {
@@ -155,21 +152,4 @@ fn undo(cluster: &Cluster, depth: u64) -> Result<()> {
 fn reorganise(cluster: &Cluster, depth: u64) -> Result<()> {
     undo(cluster, depth)?;
     cluster.bitcoind().mine_others(depth + 1).map(drop)
-}
-
-async fn at_height(daemon: &Daemon, height: u64) -> Result<()> {
-    daemon
-        .until("it is at the height", async || {
-            Ok((u64::from(daemon.info().await?.block_height) == height).then_some(()))
-        })
-        .await
-}
-
-async fn at_best_block(cluster: &Cluster, daemon: &Daemon) -> Result<()> {
-    let best = cluster.bitcoind().rpc().get_best_block_hash()?.to_string();
-    daemon
-        .until("it is at the best block", async || {
-            Ok((daemon.info().await?.block_hash == best).then_some(()))
-        })
-        .await
 }

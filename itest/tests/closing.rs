@@ -7,11 +7,12 @@ use bitcoincore_rpc::json::AddressType;
 use bitcoincore_rpc::RpcApi;
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::{Failure, Result};
+use fulmen_itest::proxy::{Answers, Proxy};
 use fulmen_itest::regtest::{Cluster, Daemon};
 use fulmen_proto::lnrpc::close_status_update::Update;
 use fulmen_proto::lnrpc::{
-    ChannelCloseSummary, ChannelCloseUpdate, CloseStatusUpdate, ClosedChannelsRequest, Initiator,
-    PendingUpdate,
+    ChannelCloseSummary, ChannelCloseUpdate, CloseStatusUpdate, ClosedChannelsRequest,
+    ConnectPeerRequest, Initiator, LightningAddress, PendingUpdate,
 };
 use tonic::Streaming;
 
@@ -22,23 +23,31 @@ const AT_10_SAT_VB: i64 = 1_685;
 #[tokio::test(flavor = "multi_thread")]
 async fn both_close_at_once_and_a_dearer_version_wins() -> Result<()> {
     let cluster = Cluster::start()?;
-    let (alice, bob, channel) = cluster.pair(Sat::new(1_000_000)).await?;
+    let (alice, bob) = (cluster.daemon("alice").await?, cluster.daemon("bob").await?);
+    alice.receives_coins(Sat::new(2_000_000)).await?;
+    let between = Proxy::to(bob.listen_address())?;
+    connect(&alice, &bob, between.address()).await?;
+    let channel = alice.opens(&bob, Sat::new(1_000_000)).await?;
     alice.pays(&bob, Msat::new(400_000_000)).await?;
     bob.quiet_channel().await?;
+    alice.quiet_channel().await?;
     let (to_alice, to_bob) = (fresh_address(&cluster)?, fresh_address(&cluster)?);
     let bobs_channel = bob.channel().await?;
-    let mut alices = alice
-        .begins_to_close_with(&channel, |request| {
-            request.delivery_address = to_alice.to_string();
-            request.sat_per_vbyte = 2;
-        })
-        .await?;
+    // Neither knows of the other's wish when it is told its own.
+    between.set(Answers::Hold);
     let mut bobs = bob
         .begins_to_close_with(&bobs_channel, |request| {
             request.delivery_address = to_bob.to_string();
             request.sat_per_vbyte = 2;
         })
         .await?;
+    let mut alices = alice
+        .begins_to_close_with(&channel, |request| {
+            request.delivery_address = to_alice.to_string();
+            request.sat_per_vbyte = 2;
+        })
+        .await?;
+    between.set(Answers::Pass);
     let (first, theirs) = both_versions(&mut alices).await?;
     both_versions(&mut bobs).await?;
     assert!((1..=2).contains(&first.fee_per_vbyte) && (1..=2).contains(&theirs.fee_per_vbyte));
@@ -48,14 +57,10 @@ async fn both_close_at_once_and_a_dearer_version_wins() -> Result<()> {
     assert!(why.contains("replaces nothing"), "{why}");
     let mut again =
         alice.begins_to_close_with(&channel, |request| request.sat_per_vbyte = 10).await?;
-    let dearest = ours(&mut again).await?;
+    let dearest = alice.own_close(&mut again).await?;
     assert!((9..=11).contains(&dearest.fee_per_vbyte));
     let txid = Txid::from_slice(&dearest.txid)?;
-    alice
-        .until("the dearest is in the mempool", async || {
-            Ok((cluster.bitcoind().mempool()? == [txid]).then_some(()))
-        })
-        .await?;
+    assert_eq!(cluster.bitcoind().mempool()?, [txid]);
     let waiting = alice.pending_channels().await?.waiting_close_channels;
     assert_eq!(waiting[0].closing_txid, txid.to_string());
     assert!(waiting[0].limbo_balance > 590_000);
@@ -118,12 +123,7 @@ async fn who_closes_pays_and_the_address_fixed_at_opening_holds() -> Result<()> 
     let mut updates = bob
         .begins_to_close_with(&bob.channel().await?, |request| request.sat_per_vbyte = 2)
         .await?;
-    let mine = ours(&mut updates).await?;
-    let txid = Txid::from_slice(&mine.txid)?;
-    bob.until("bob's own version is in the mempool", async || {
-        Ok((cluster.bitcoind().mempool()? == [txid]).then_some(()))
-    })
-    .await?;
+    let txid = Txid::from_slice(&bob.own_close(&mut updates).await?.txid)?;
     cluster.bitcoind().mine(1)?;
     assert_eq!(Txid::from_slice(&closed(&mut updates).await?.closing_txid)?, txid);
     let paid = cluster.bitcoind().rpc().get_received_by_address(&fixed, Some(1))?;
@@ -147,22 +147,19 @@ fn fresh_address(cluster: &Cluster) -> Result<Address> {
     Ok(address.require_network(bitcoin::Network::Regtest)?)
 }
 
+/// Connects `daemon` to `peer`, which is behind `address`.
+async fn connect(daemon: &Daemon, peer: &Daemon, address: String) -> Result<()> {
+    let addr = Some(LightningAddress { pubkey: peer.id()?.to_string(), host: address });
+    let request = ConnectPeerRequest { addr, ..Default::default() };
+    daemon.lightning().await?.connect_peer(request).await?;
+    daemon.is_connected_to(peer).await
+}
+
 type Updates = Streaming<CloseStatusUpdate>;
 
 async fn next(updates: &mut Updates) -> Result<Update> {
     let update = updates.message().await?.and_then(|update| update.update);
     update.ok_or_else(|| Failure::new("the updates ended"))
-}
-
-/// Our own version.
-async fn ours(updates: &mut Updates) -> Result<PendingUpdate> {
-    loop {
-        if let Update::ClosePending(pending) = next(updates).await? {
-            if pending.local_close_tx {
-                return Ok(pending);
-            }
-        }
-    }
 }
 
 /// Our own version and the peer's, in whichever order they come.

@@ -1,11 +1,10 @@
 //! SubscribeInvoices: nothing is missed between what was and what comes, whoever listens and when;
 //! and invoices that expire.
 
-use std::time::Duration;
-
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::{Context, Result};
 use fulmen_itest::regtest::{Cluster, Daemon, Peer};
+use fulmen_itest::wait::PATIENCE;
 use fulmen_proto::lnrpc::invoice::InvoiceState;
 use fulmen_proto::lnrpc::{Invoice, InvoiceSubscription, ListInvoiceRequest};
 use tonic::Streaming;
@@ -117,7 +116,7 @@ async fn listens(daemon: &Daemon, add_index: u64, settle_index: u64) -> Result<S
 
 /// The next invoice that is told: its numbers and its state.
 async fn told(news: &mut Streaming<Invoice>) -> Result<(u64, u64, InvoiceState)> {
-    let next = tokio::time::timeout(Duration::from_secs(60), news.message()).await?;
+    let next = tokio::time::timeout(PATIENCE, news.message()).await?;
     let invoice = next?.context("the stream ended")?;
     Ok((invoice.add_index, invoice.settle_index, invoice.state()))
 }

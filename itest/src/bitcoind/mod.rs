@@ -11,7 +11,8 @@ use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bitcoin::{Address, BlockHash, Network, OutPoint, Txid};
-use bitcoincore_rpc::{Auth, Client, RpcApi};
+use bitcoincore_rpc::jsonrpc::http::simple_http;
+use bitcoincore_rpc::{jsonrpc, Client, RpcApi};
 use fulmen_channel::amount::Sat;
 use tempfile::TempDir;
 
@@ -56,8 +57,13 @@ impl Bitcoind {
     /// When it does not start.
     pub fn start_as(program: Program) -> Result<Self> {
         let rpc_port = Port::free()?;
-        let auth = Auth::UserPass(RPC_LOGIN.into(), RPC_LOGIN.into());
-        let rpc = Client::new(&format!("http://{}", rpc_port.address()), auth)?;
+        // What has no answer in time is asked again, which is not what mining a block is for.
+        let transport = simple_http::Builder::new()
+            .url(&rpc_port.address())
+            .context("the RPC's address")?
+            .timeout(PATIENCE)
+            .auth(RPC_LOGIN, Some(RPC_LOGIN));
+        let rpc = Client::from_jsonrpc(jsonrpc::Client::with_transport(transport.build()));
         let bitcoind = Bitcoind {
             program,
             block_port: Port::free()?,

@@ -52,7 +52,8 @@ impl Peer for Daemon {
     }
 
     async fn has_channel_with(&self, other: PublicKey) -> Result<()> {
-        self.active_channel(other).await.map(drop)
+        self.active_channel(other).await?;
+        self.is_at_tip().await
     }
 }
 

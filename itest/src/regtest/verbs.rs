@@ -2,6 +2,7 @@
 
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Network, OutPoint, Txid};
+use bitcoincore_rpc::RpcApi;
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_proto::lnrpc::channel_point::FundingTxid;
 use fulmen_proto::lnrpc::close_status_update::Update;
@@ -10,7 +11,7 @@ use fulmen_proto::lnrpc::{
     AddressType, Channel, ChannelPoint, CloseChannelRequest, CloseStatusUpdate, ConnectPeerRequest,
     GetInfoRequest, GetInfoResponse, Invoice, LightningAddress, ListChannelsRequest,
     ListInvoiceRequest, ListPaymentsRequest, ListPeersRequest, NewAddressRequest,
-    OpenChannelRequest, Payment, PendingChannelsRequest, PendingChannelsResponse,
+    OpenChannelRequest, Payment, PendingChannelsRequest, PendingChannelsResponse, PendingUpdate,
     WalletBalanceRequest, WalletBalanceResponse,
 };
 use fulmen_proto::routerrpc::SendPaymentRequest;
@@ -95,9 +96,10 @@ impl Daemon {
         })
         .await?;
         self.bitcoind().mine(DEEP)?;
-        let channel = self.active_channel(peer.node_id()?).await?;
         peer.has_channel_with(self.id()?).await?;
-        Ok(channel)
+        // Who pays from a height too far behind the payee's is refused.
+        self.is_at_tip().await?;
+        self.active_channel(peer.node_id()?).await
     }
 
     /// Opens up to the broadcast of the funding transaction, whose output it returns.
@@ -174,6 +176,42 @@ impl Daemon {
         Err(Failure::new("the updates ended before the payment"))
     }
 
+    /// Waits until bitcoind's best block is its tip.
+    ///
+    /// # Errors
+    /// When that does not come.
+    pub async fn is_at_tip(&self) -> Result<()> {
+        self.until("it is at the tip", async || {
+            let best = self.bitcoind().rpc().get_best_block_hash()?.to_string();
+            Ok((self.info().await?.block_hash == best).then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until its own version of a closing transaction waits to be mined: the peer's, whose
+    /// fee is another one, may come first.
+    ///
+    /// # Errors
+    /// When it is not published.
+    pub async fn own_close(
+        &self,
+        updates: &mut Streaming<CloseStatusUpdate>,
+    ) -> Result<PendingUpdate> {
+        let pending = loop {
+            let update = updates.message().await?.context("the updates ended before the close")?;
+            match update.update {
+                Some(Update::ClosePending(pending)) if pending.local_close_tx => break pending,
+                _ => {}
+            }
+        };
+        let txid: Txid = bitcoin::consensus::deserialize(&pending.txid)?;
+        self.until("its close is in the mempool", async || {
+            Ok(self.bitcoind().mempool()?.contains(&txid).then_some(()))
+        })
+        .await?;
+        Ok(pending)
+    }
+
     /// Closes its channel with a peer together, and mines until that is done.
     ///
     /// # Errors
@@ -185,19 +223,11 @@ impl Daemon {
         })
         .await?;
         let mut updates = self.begins_to_close(channel, false).await?;
+        self.own_close(&mut updates).await?;
+        self.bitcoind().mine(DEEP)?;
         while let Some(CloseStatusUpdate { update }) = updates.message().await? {
-            match update {
-                // The peer's version may come first: it goes when ours is there.
-                Some(Update::ClosePending(pending)) if pending.local_close_tx => {
-                    let txid: Txid = bitcoin::consensus::deserialize(&pending.txid)?;
-                    self.until("the close is in the mempool", async || {
-                        Ok(self.bitcoind().mempool()?.contains(&txid).then_some(()))
-                    })
-                    .await?;
-                    self.bitcoind().mine(DEEP)?;
-                }
-                Some(Update::ChanClose(close)) if close.success => return Ok(()),
-                _ => {}
+            if matches!(update, Some(Update::ChanClose(close)) if close.success) {
+                return Ok(());
             }
         }
         Err(Failure::new("the updates ended before the channel was closed"))

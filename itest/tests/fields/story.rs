@@ -286,6 +286,7 @@ async fn closing(alice: &Daemon, bob: &Daemon, seen: &mut Seen) -> Result<()> {
     let mut updates = alice.begins_to_close(&one, false).await?;
     seen.note(updates.message().await?.context("pending")?);
     pending(alice, seen).await?;
+    published(alice).await?;
     alice.bitcoind().mine(6)?;
     while let Some(update) = updates.message().await? {
         if let Some(close_status_update::Update::ChanClose(_)) = seen.note(update).update {
@@ -302,6 +303,7 @@ async fn closing(alice: &Daemon, bob: &Daemon, seen: &mut Seen) -> Result<()> {
     let mut updates = alice.begins_to_close(&two, true).await?;
     seen.note(updates.message().await?.context("pending")?);
     pending(alice, seen).await?;
+    published(alice).await?;
     alice.bitcoind().mine(1)?;
     alice
         .until("its close is confirmed", async || {
@@ -319,4 +321,13 @@ async fn closing(alice: &Daemon, bob: &Daemon, seen: &mut Seen) -> Result<()> {
         })
         .await?;
     pending(alice, seen).await
+}
+
+/// Waits until something is to be mined.
+async fn published(alice: &Daemon) -> Result<()> {
+    alice
+        .until("the close is published", async || {
+            Ok((!alice.bitcoind().mempool()?.is_empty()).then_some(()))
+        })
+        .await
 }
