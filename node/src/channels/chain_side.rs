@@ -2,7 +2,7 @@
 
 use super::driver::Driver;
 use super::record::{load_penalties, short_channel_id, ChannelRecord, SpendKind, SpentRecord};
-use super::{policy, CloseUpdate};
+use super::{policy, Action, CloseUpdate};
 use crate::store::Unit;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
@@ -115,7 +115,8 @@ impl Driver {
         }
     }
 
-    pub(super) fn spent(&mut self, spend: Spend, txid: Txid) {
+    /// Who wait for the close are told of it when it is in the history that they ask for next.
+    pub(super) fn spent(&mut self, spend: Spend, txid: Txid, unit: &mut Unit) -> Action {
         let open = self.channel.funded();
         let mutual = self.spent_by.as_ref().filter(|_| spend == Spend::Mutual);
         let shares = open.zip(mutual).map(|(open, tx)| open.shares_in(tx).map(|out| out.cloned()));
@@ -137,10 +138,19 @@ impl Driver {
                 spent.settled = ours.as_ref().map_or(Sat::ZERO, |out| out.value.into());
             }
             *closed |= nothing_left || spend == Spend::Mutual;
-            self.save_record();
         }
-        self.close_news(CloseUpdate::Confirmed { txid, shares });
+        if let Some(record) = &self.record {
+            record.put(unit);
+        }
+        self.note_reserve();
         tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}");
+        let watchers = std::mem::take(&mut self.close_watchers);
+        Action::After(Box::new(move || {
+            for watcher in watchers {
+                // Whoever asked may be gone: its own affair.
+                let _ = watcher.send(CloseUpdate::Confirmed { txid, shares: shares.clone() });
+            }
+        }))
     }
 
     /// Our own balance on chain: RD waits for its delay, D for a block.

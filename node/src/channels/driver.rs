@@ -63,7 +63,7 @@ pub struct Driver {
     with_next: Unit,
     /// The mutual closes that the chain repeats: the peer's version, and ours.
     settlements: [Option<Txid>; 2],
-    close_watchers: Vec<mpsc::UnboundedSender<CloseUpdate>>,
+    pub(super) close_watchers: Vec<mpsc::UnboundedSender<CloseUpdate>>,
     /// An opening that is not signed by then is given up.
     give_up_at: Instant,
     /// The record changed: it goes with the next change set.

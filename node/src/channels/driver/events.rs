@@ -33,7 +33,7 @@ impl Driver {
                 Event::AnnouncementSignatures(theirs) => self.announcer.theirs(*theirs),
                 Event::Closing(settled) => self.settled(settled),
                 Event::Failed(why) => self.failed(why),
-                Event::Spent { spend, txid } => self.spent(spend, txid),
+                Event::Spent { spend, txid } => actions.push(self.spent(spend, txid, &mut unit)),
                 Event::Delivery { outpoint, value, confirmations } => {
                     self.delivery(outpoint, value, confirmations, &mut unit);
                 }
@@ -169,7 +169,7 @@ impl Driver {
         }
     }
 
-    pub(in crate::channels) fn close_news(&mut self, news: CloseUpdate) {
+    fn close_news(&mut self, news: CloseUpdate) {
         self.close_watchers.retain(|watcher| watcher.send(news.clone()).is_ok());
     }
 }
