@@ -3,7 +3,8 @@
 //! `cargo test --workspace` builds all of ours, `cargo test -p` only those of that package, and
 //! `itest/peers` lies outside the workspace: so the first test that needs a program that is
 //! missing or old asks cargo for it, and the others wait. One that is newer than all its sources
-//! is taken as it is: cargo picks other features for a package alone and would build it again.
+//! is taken as it is: cargo picks other features for a package alone, and would build it and all
+//! that it depends on again.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -69,21 +70,46 @@ fn program(env: &str, folder: &Path, target: &Path, arguments: &[&str]) -> Resul
     Err(Failure::new(format!("{name} does not build: {why}")))
 }
 
-/// Whether a binary was built of `folder` and is newer than its lock file and than every source
-/// that cargo lists beside it, in `NAME.d`.
+/// Whether a binary was built of `folder` and is newer than its lock file and than every source.
 fn is_fresh(exe: &Path, folder: &Path) -> bool {
     let changed = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
-    let Ok(list) = std::fs::read_to_string(exe.with_extension("d")) else { return false };
-    let sources = list.split_once(": ").map_or("", |(_, sources)| sources.trim());
-    // Spaces in paths are escaped, those between paths are not.
-    let sources = sources.replace("\\ ", "\0");
-    let sources = sources.split(' ').map(|path| PathBuf::from(path.replace('\0', " ")));
-    let mut sources: Vec<PathBuf> = sources.collect();
-    let ours = sources.iter().any(|source| source.starts_with(folder));
+    let listed = listed(exe);
+    if listed.as_ref().is_some_and(|list| !list.iter().any(|source| source.starts_with(folder))) {
+        return false;
+    }
+    let mut sources = listed.unwrap_or_default();
+    if sources.is_empty() && find_sources(folder, &mut sources).is_err() {
+        return false;
+    }
     sources.push(folder.join("Cargo.lock"));
     let built = changed(exe);
-    let is_older = |source: &PathBuf| changed(source).is_some_and(|time| Some(time) <= built);
-    ours && sources.iter().all(is_older)
+    sources.iter().all(|source| changed(source).is_some_and(|time| Some(time) <= built))
+}
+
+/// What cargo lists beside a binary that it was asked for, in `NAME.d`. There is no list beside one
+/// that it built for the tests of its package.
+fn listed(exe: &Path) -> Option<Vec<PathBuf>> {
+    let list = std::fs::read_to_string(exe.with_extension("d")).ok()?;
+    let (_, sources) = list.split_once(": ")?;
+    // Spaces in paths are escaped, those between paths are not.
+    let sources = sources.trim().replace("\\ ", "\0");
+    Some(sources.split(' ').map(|path| PathBuf::from(path.replace('\0', " "))).collect())
+}
+
+/// Every file below `folder` that a program may be made of: all but tests and what is no code.
+fn find_sources(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    const OTHERS: [&str; 5] = ["target", "itest", "tests", "benches", "docs"];
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let kind = path.extension().unwrap_or_default();
+        if path.is_dir() && !name.starts_with('.') && !OTHERS.contains(&&*name) {
+            find_sources(&path, found)?;
+        } else if ["rs", "proto", "toml"].iter().any(|known| kind == *known) {
+            found.push(path);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -95,27 +121,39 @@ mod tests {
     #[test]
     fn a_binary_is_fresh_until_a_source_or_the_lock_file_changes() -> Result<()> {
         let dir = places::temporary("a b")?;
-        let (exe, source) = (dir.path().join("exe"), dir.path().join("main.rs"));
+        fs::create_dir(dir.path().join("src"))?;
+        fs::create_dir(dir.path().join("tests"))?;
+        let (exe, source) = (dir.path().join("exe"), dir.path().join("src/main.rs"));
         let lock = dir.path().join("Cargo.lock");
         let later = SystemTime::now() + Duration::from_secs(10);
-        for file in [&source, &lock, &exe] {
+        assert!(!is_fresh(&exe, dir.path()), "there is none");
+        let unused = dir.path().join("tests/main.rs");
+        for file in [&source, &lock, &exe, &unused] {
             fs::write(file, "")?;
         }
-        assert!(!is_fresh(&exe, dir.path()), "there is no list of sources");
+        File::options().write(true).open(&unused)?.set_modified(later)?;
+        follows(&exe, &[&source, &lock], dir.path(), later)?;
         let escaped = source.display().to_string().replace(' ', "\\ ");
         fs::write(dir.path().join("exe.d"), format!("{}: {escaped}\n", exe.display()))?;
         assert!(is_fresh(&exe, dir.path()));
         assert!(!is_fresh(&exe, Path::new("/elsewhere")), "built of another checkout");
-        for changed in [&source, &lock] {
+        follows(&exe, &[&source, &lock], dir.path(), later)?;
+        fs::remove_file(&source)?;
+        assert!(!is_fresh(&exe, dir.path()));
+        Ok(())
+    }
+
+    /// The binary is fresh, and is not while one of `files` is newer.
+    fn follows(exe: &Path, files: &[&Path], folder: &Path, later: SystemTime) -> Result<()> {
+        for changed in files {
+            assert!(is_fresh(exe, folder));
             let file = File::options().write(true).open(changed)?;
             let before = file.metadata()?.modified()?;
             file.set_modified(later)?;
-            assert!(!is_fresh(&exe, dir.path()), "{}", changed.display());
+            assert!(!is_fresh(exe, folder), "{}", changed.display());
             file.set_modified(before)?;
-            assert!(is_fresh(&exe, dir.path()));
         }
-        fs::remove_file(&source)?;
-        assert!(!is_fresh(&exe, dir.path()));
+        assert!(is_fresh(exe, folder));
         Ok(())
     }
 }
