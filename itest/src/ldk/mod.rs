@@ -35,6 +35,7 @@ pub struct LdkPeer {
 struct Settings {
     alias: String,
     anchors: bool,
+    trusts: Vec<String>,
     bitcoind: Arc<Bitcoind>,
     listen: Port,
     dir: TempDir,
@@ -134,17 +135,24 @@ impl LdkPeer {
     /// # Errors
     /// When it cannot be built or started.
     pub fn start(bitcoind: &Arc<Bitcoind>, alias: &str) -> Result<Self> {
-        Self::start_with(bitcoind, alias, true)
+        Self::start_with(bitcoind, alias, true, &[])
     }
 
-    /// As [`LdkPeer::start`]; without `anchors` it opens static_remotekey channels.
+    /// As [`LdkPeer::start`]; without `anchors` it opens static_remotekey channels, and channels of
+    /// those it trusts are used before they are in a block.
     ///
     /// # Errors
     /// When it cannot be built or started.
-    pub fn start_with(bitcoind: &Arc<Bitcoind>, alias: &str, anchors: bool) -> Result<Self> {
+    pub fn start_with(
+        bitcoind: &Arc<Bitcoind>,
+        alias: &str,
+        anchors: bool,
+        trusts: &[PublicKey],
+    ) -> Result<Self> {
         let settings = Settings {
             alias: alias.to_owned(),
             anchors,
+            trusts: trusts.iter().map(PublicKey::to_string).collect(),
             bitcoind: Arc::clone(bitcoind),
             listen: Port::free()?,
             dir: places::temporary(alias)?,
@@ -406,7 +414,8 @@ impl Settings {
         let pipe = Arc::new(Pipe::new(stdin, stdout));
         let start = json!({
             "command": "start", "dir": self.dir.path(), "listen": self.listen.address(),
-            "alias": self.alias, "anchors": self.anchors, "rpc_host": "127.0.0.1",
+            "alias": self.alias, "anchors": self.anchors, "trusts": self.trusts,
+            "rpc_host": "127.0.0.1",
             "rpc_port": self.bitcoind.rpc_port(),
             "rpc_user": RPC_LOGIN, "rpc_password": RPC_LOGIN,
         });

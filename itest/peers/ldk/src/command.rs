@@ -45,6 +45,9 @@ pub struct Start {
     pub alias: Option<String>,
     /// Whether to open anchor channels (and else static_remotekey alone).
     pub anchors: bool,
+    /// Node ids whose channels it uses before they are in a block.
+    #[serde(default)]
+    pub trusts: Vec<String>,
 }
 
 /// A channel to open.

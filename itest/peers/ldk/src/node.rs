@@ -40,6 +40,9 @@ impl Peer {
         if !start.anchors {
             config.anchor_channels_config = None;
         }
+        for peer in &start.trusts {
+            config.trusted_peers_0conf.push(read(peer)?);
+        }
         let mut builder = Builder::from_config(config);
         builder.set_storage_dir_path(start.dir);
         let (host, user, password) = (start.rpc_host, start.rpc_user, start.rpc_password);
