@@ -1,9 +1,12 @@
-//! A proxy between a daemon and its bitcoind that holds, cuts or garbles the answers.
+//! A proxy between a daemon and its bitcoind that holds, cuts or garbles the answers, or gives
+//! those of a bitcoind that is starting.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+
+use serde_json::{json, Value};
 
 use crate::failure::Result;
 
@@ -18,7 +21,12 @@ pub enum Answers {
     Cut,
     /// Some of its bytes are others.
     Garble,
+    /// The call is answered, in place of bitcoind, as bitcoind does while it loads its blocks.
+    WarmingUp,
 }
+
+/// What bitcoind says then.
+pub const WARMING_UP: &str = "Loading block index…";
 
 /// A running proxy. Its threads end with the connections.
 #[derive(Clone, Debug)]
@@ -60,9 +68,10 @@ impl Proxy {
 
     fn serve(&self, mut client: TcpStream, to: &str) -> std::io::Result<()> {
         let mut server = TcpStream::connect(to)?;
-        let (mut asked, mut asks) = (client.try_clone()?, server.try_clone()?);
+        let (asked, mut asks) = (client.try_clone()?, server.try_clone()?);
+        let proxy = self.clone();
         thread::spawn(move || {
-            let _ = std::io::copy(&mut asked, &mut asks);
+            let _ = proxy.ask(&asked, &mut asks);
             let _ = asks.shutdown(Shutdown::Both);
         });
         let mut buffer = vec![0; 1 << 16];
@@ -86,6 +95,33 @@ impl Proxy {
         client.shutdown(Shutdown::Both)
     }
 
+    /// Hands on the calls that are not answered here.
+    fn ask(&self, mut client: &TcpStream, server: &mut TcpStream) -> std::io::Result<()> {
+        let mut calls = BufReader::new(client);
+        loop {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if calls.read_line(&mut head)? == 0 {
+                    return Ok(());
+                }
+            }
+            let length = head.to_lowercase().lines().find_map(|line| {
+                line.strip_prefix("content-length:").and_then(|length| length.trim().parse().ok())
+            });
+            let mut body = vec![0; length.unwrap_or(0)];
+            calls.read_exact(&mut body)?;
+            if self.answers() == Answers::WarmingUp {
+                client.write_all(warming_up(&body)?.as_bytes())?;
+            } else {
+                server.write_all(&[head.as_bytes(), &body].concat())?;
+            }
+        }
+    }
+
+    fn answers(&self) -> Answers {
+        *self.mode.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits as long as answers are on hold.
     fn wait(&self) -> Answers {
         let (mode, changed) = &*self.mode;
@@ -93,4 +129,13 @@ impl Proxy {
         let held = |mode: &mut Answers| *mode == Answers::Hold;
         *changed.wait_while(mode, held).unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The answer to `call` with bitcoind's code -28, as HTTP.
+fn warming_up(call: &[u8]) -> std::io::Result<String> {
+    let call: Value = serde_json::from_slice(call)?;
+    let error = json!({ "code": -28, "message": WARMING_UP });
+    let answer = json!({ "result": null, "error": error, "id": call.get("id") }).to_string();
+    let head = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json";
+    Ok(format!("{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len()))
 }

@@ -1,11 +1,12 @@
-//! A bitcoind that is silent, wrong, slow, garbled, or changes its mind about the chain.
+//! A bitcoind that is silent, wrong, slow, garbled, starting, pruned, or changes its mind about the
+//! chain.
 
 use std::time::Duration;
 
 use bitcoincore_rpc::RpcApi;
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::Result;
-use fulmen_itest::proxy::{Answers, Proxy};
+use fulmen_itest::proxy::{Answers, Proxy, WARMING_UP};
 use fulmen_itest::regtest::{Cluster, Daemon, Peer, DEEP};
 use fulmen_proto::lnrpc::{AddressType, NewAddressRequest};
 
@@ -88,6 +89,84 @@ async fn answers_that_are_late_cut_or_garbled_are_survived() -> Result<()> {
         alice.is_at_tip().await?;
     }
     both_agree(&alice, &bob).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bitcoind_that_is_starting_is_waited_for() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let proxy = Proxy::to(cluster.bitcoind().rpc_address())?;
+    proxy.set(Answers::WarmingUp);
+    let through = format!("--bitcoind.rpchost={}", proxy.address());
+    let alice = Daemon::new(cluster.bitcoind(), "alice", &[&through])?;
+    let says =
+        |what: &str| Ok(alice.wrote()?.contains(&format!("{what}{WARMING_UP}")).then_some(()));
+    alice.spawn()?;
+    alice
+        .until("it says what it waits for", async || {
+            says("waiting for bitcoind: bitcoind is still starting: ")
+        })
+        .await?;
+    // What needs neither the chain nor peers answers meanwhile.
+    assert!(
+        !alice.until("it answers", async || Ok(alice.info().await.ok())).await?.synced_to_chain
+    );
+    proxy.set(Answers::Pass);
+    alice.catches_up().await?;
+
+    // It restarts while the daemon runs.
+    let bob = cluster.daemon("bob").await?;
+    alice.receives_coins(Sat::new(2_000_000)).await?;
+    alice.connects(&bob).await?;
+    let channel = alice.opens(&bob, Sat::new(1_000_000)).await?;
+    proxy.set(Answers::WarmingUp);
+    cluster.bitcoind().mine(2)?;
+    alice
+        .until("it says that bitcoind is away", async || {
+            says("bitcoind does not answer: bitcoind is still starting: ")
+        })
+        .await?;
+    alice.pays(&bob, Msat::new(5_000_000)).await?;
+    proxy.set(Answers::Pass);
+    at_height(&alice, cluster.bitcoind().height()?).await?;
+    alice.closes(&channel).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pruned_bitcoind_serves_whoever_needs_nothing_old() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let (alice, bob, channel) = cluster.pair(Sat::new(1_000_000)).await?;
+    let carol = cluster.daemon("carol").await?;
+    let carol_at = cluster.bitcoind().height()?;
+    carol.stops().await?;
+    // Files of 64 KiB, so that there is something to prune.
+    cluster.bitcoind().restart_with(&["-fastprune", "-prune=1"])?;
+    for _ in 0..14 {
+        cluster.bitcoind().mine(50)?;
+    }
+    let height = cluster.bitcoind().height()?;
+    for daemon in [&alice, &bob] {
+        at_height(daemon, height).await?;
+    }
+    let rpc = cluster.bitcoind().rpc();
+    let pruned: u64 = rpc.call("pruneblockchain", &[(height - 300).into()])?;
+    assert!(pruned > carol_at, "pruned up to {pruned} only");
+
+    carol.spawn()?;
+    assert!(!carol.ends()?, "exit code");
+    let wrote = carol.wrote()?;
+    for says in [
+        &format!("bitcoind has pruned block {}, which we have not seen yet", carol_at + 1),
+        "getblockfrompeer",
+        "-reindex",
+    ] {
+        assert!(wrote.contains(says), "no `{says}` in {wrote}");
+    }
+    // The block of her channel is pruned too.
+    alice.stops().await?;
+    alice.starts().await?;
+    alice.active_channel(bob.node_id()?).await?;
+    alice.pays(&bob, Msat::new(5_000_000)).await?;
+    alice.closes(&channel).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,7 +74,7 @@ impl Bitcoind {
             miner: OnceLock::new(),
             dir: places::temporary("bitcoind")?,
         };
-        bitcoind.run()?;
+        bitcoind.run_with(&[])?;
         Ok(bitcoind)
     }
 
@@ -199,8 +199,16 @@ impl Bitcoind {
     /// # Errors
     /// When it does not stop or start.
     pub fn restart(&self) -> Result<()> {
+        self.restart_with(&[])
+    }
+
+    /// As [`Bitcoind::restart`], with further flags until the next one.
+    ///
+    /// # Errors
+    /// When it does not stop or start.
+    pub fn restart_with(&self, flags: &[&str]) -> Result<()> {
         self.stop()?;
-        self.run()
+        self.run_with(flags)
     }
 
     /// As [`Bitcoind::restart`], with the least feerate that it relays, in sat/vB.
@@ -208,9 +216,8 @@ impl Bitcoind {
     /// # Errors
     /// When it does not stop or start.
     pub fn restart_relaying_from(&self, sat_per_vb: u64) -> Result<()> {
-        self.stop()?;
         let btc_per_kvb = bitcoin::Amount::from_sat(sat_per_vb.saturating_mul(1_000)).to_btc();
-        self.run_with(&[format!("-minrelaytxfee={btc_per_kvb:.8}")])
+        self.restart_with(&[&format!("-minrelaytxfee={btc_per_kvb:.8}")])
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
@@ -232,11 +239,7 @@ impl Bitcoind {
         Ok(self.miner.get_or_init(|| address))
     }
 
-    fn run(&self) -> Result<()> {
-        self.run_with(&[])
-    }
-
-    fn run_with(&self, flags: &[String]) -> Result<()> {
+    fn run_with(&self, flags: &[&str]) -> Result<()> {
         let mut command = self.program.command();
         command
             .arg(format!("-datadir={}", self.dir.path().display()))

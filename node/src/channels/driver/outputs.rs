@@ -115,7 +115,10 @@ impl Driver {
             None => (self.height, None),
         };
         self.services.registry.watch(self.index, outpoint);
-        self.services.chain.watch_tx(outpoint.txid, known.map_or(since, |(height, _)| height));
+        // Where F is known to be, no old block is read again: bitcoind may have pruned it. Should it
+        // leave the chain, the chain says so first.
+        let unseen = self.height.plus(1);
+        self.services.chain.watch_tx(outpoint.txid, known.map_or(since, |_| unseen));
         self.services.chain.watch_spend(outpoint, since);
         if let Some((height, tx_index)) = known {
             self.depth(height, tx_index);
