@@ -15,6 +15,7 @@ use crate::node::Node;
 use crate::peer::{features::features, PeerEvent, Peers, PeersConfig};
 use crate::sends::load_broadcasts;
 use crate::store::{Store, Unit};
+use crate::sweeper::Sweeper;
 use crate::switchboard::{BoardHub, Switchboard};
 use crate::wallet::Wallet;
 use bitcoin::constants::ChainHash;
@@ -44,6 +45,8 @@ pub async fn node(
     let money = Arc::new(money);
     let switchboard = Switchboard::new(&store, &keys, &registry, &chain, config.network);
     let switchboard = switchboard.map_err(|e| e.to_string())?;
+    let sweeper = Sweeper::new(store.clone(), chain.clone(), keys.clone(), money.clone());
+    let sweeper = Arc::new(sweeper.map_err(|e| e.to_string())?);
     let services = Arc::new(Services {
         store,
         peers: Peers::new(peers_config(&config, &keys), peer_events),
@@ -54,6 +57,7 @@ pub async fn node(
         curve: Arc::new(Inline),
         hub: Arc::new(BoardHub(switchboard.clone())),
         funds: money.clone(),
+        sweeper,
         registry,
         chain_hash: ChainHash::using_genesis_block(config.network),
         limits: limits(&config),

@@ -21,6 +21,7 @@ pub mod rpc;
 pub mod run;
 pub mod sends;
 pub mod store;
+pub mod sweeper;
 pub mod switch;
 pub mod switchboard;
 pub mod unlock;

@@ -215,6 +215,7 @@ async fn serve_channels(node: &Node, front: &Front, birthday: u64) -> Result<(),
     chain.follow(money.recent_blocks(), sent, chain_events).map_err(text)?;
     let priced = services.clone();
     tokio::spawn(async move { pumps::feerates(&priced).await });
+    tokio::spawn(services.sweeper.clone().run());
     node.switchboard.resume().await.map_err(text)?;
     let active = async {
         chain.wait_synced().await;
@@ -261,6 +262,7 @@ async fn follow_chain(node: &Node, mut events: mpsc::Receiver<ChainEvent>) -> Fa
             _ => {}
         }
         money.tell_news();
+        services.sweeper.chain_event(&event);
         let is_block = matches!(event, ChainEvent::Connected { .. });
         pumps::chain(services, event).await;
         if is_block && events.is_empty() {

@@ -139,7 +139,7 @@ impl Money {
         let written = {
             let mut unit = Unit::new();
             self.wallet().release(txid, unix_time(), &mut unit);
-            unit.delete(Table::Broadcast, txid.to_byte_array());
+            delete_broadcast(&mut unit, txid);
             submit(self.store(), unit)
         };
         durable(written).await
@@ -176,7 +176,7 @@ impl Money {
             for tx in sent.iter().filter(|tx| wallet.conflict_depth(tx) >= DEEP) {
                 let txid = tx.compute_txid();
                 tracing::warn!(%txid, "a transaction of ours can never confirm");
-                unit.delete(Table::Broadcast, txid.to_byte_array());
+                delete_broadcast(&mut unit, txid);
                 chain.abandon(txid);
             }
             if unit.is_empty() {
@@ -209,8 +209,14 @@ pub fn load_broadcasts(store: &Store) -> Result<Vec<Transaction>, StoreError> {
     rows.iter().map(read).collect()
 }
 
-fn put_broadcast(unit: &mut Unit, tx: &Transaction) {
+/// Writes that `tx` is to be sent until it is deep.
+pub(crate) fn put_broadcast(unit: &mut Unit, tx: &Transaction) {
     unit.put(Table::Broadcast, tx.compute_txid().to_byte_array(), serialize(tx));
+}
+
+/// Writes that it is to be sent no more.
+pub(crate) fn delete_broadcast(unit: &mut Unit, txid: Txid) {
+    unit.delete(Table::Broadcast, txid.to_byte_array());
 }
 
 type Written = oneshot::Receiver<Result<(), StoreError>>;

@@ -11,5 +11,6 @@ mod onion;
 mod payments;
 mod peer;
 mod store;
+mod sweeper;
 mod switch;
 mod wallet;

@@ -31,6 +31,9 @@ pub enum BroadcastError {
     Unreachable(String),
 }
 
+/// How bitcoind says that a fee is too low.
+const TOO_LOW: [&str; 4] = ["min relay fee", "mempool min fee", "insufficient fee", "mempool full"];
+
 /// Reads the outcome of `sendrawtransaction`; "already known" is success.
 pub fn outcome(answer: Result<Txid, RpcError>) -> Result<(), BroadcastError> {
     const ALREADY_IN_CHAIN: i32 = -27;
@@ -42,7 +45,7 @@ pub fn outcome(answer: Result<Txid, RpcError>) -> Result<(), BroadcastError> {
     let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
     if code == ALREADY_IN_CHAIN || says(&["txn-already-in-mempool", "txn-already-known"]) {
         Ok(())
-    } else if says(&["min relay fee", "mempool min fee", "insufficient fee", "mempool full"]) {
+    } else if says(&TOO_LOW) {
         Err(BroadcastError::FeeTooLow(why))
     } else if says(&["missingorspent", "missing-inputs", "txn-mempool-conflict"]) {
         Err(BroadcastError::Conflict(why))
@@ -51,6 +54,34 @@ pub fn outcome(answer: Result<Txid, RpcError>) -> Result<(), BroadcastError> {
     } else {
         Err(BroadcastError::Rejected(why))
     }
+}
+
+impl BroadcastError {
+    /// Whether a higher fee may help, by bitcoind's words.
+    pub fn asks_for_more(&self) -> bool {
+        let says = |why: &str| TOO_LOW.iter().any(|word| why.contains(word));
+        match self {
+            BroadcastError::FeeTooLow(_) => true,
+            BroadcastError::Rejected(why) => says(why),
+            _ => false,
+        }
+    }
+}
+
+/// Hands a parent and its child to the mempool: as a package where bitcoind knows how to, else one
+/// after the other.
+pub fn package(
+    rpc: &super::rpc::Rpc,
+    parent: &Transaction,
+    child: &Transaction,
+) -> Result<(), BroadcastError> {
+    let together = outcome(rpc.send_package(parent, child).map(|()| child.compute_txid()));
+    if together.is_ok() {
+        return Ok(());
+    }
+    // The parent may be in a block meanwhile, or packages not built into this bitcoind.
+    let _ = outcome(rpc.send(parent));
+    outcome(rpc.send(child)).or(together)
 }
 
 /// The set.

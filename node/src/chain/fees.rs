@@ -52,10 +52,15 @@ pub fn feerate(
     mempool_min: FeeratePerKw,
 ) -> FeeratePerKw {
     let wanted = estimate.unwrap_or(target.fallback()).min(CEILING);
+    wanted.max(entering(mempool_min))
+}
+
+/// What enters a mempool with this minimum.
+pub fn entering(mempool_min: FeeratePerKw) -> FeeratePerKw {
     // bitcoind counts whole vbytes: as with the floor of 253 for 250, a hundredth more is enough.
     let min = mempool_min.per_kw();
     let entering = FeeratePerKw::new(min.saturating_add(min.saturating_mul(3).div_ceil(250)));
-    wanted.max(entering).max(FeeratePerKw::FLOOR)
+    entering.max(FeeratePerKw::FLOOR)
 }
 
 /// The feerate for commitments with anchors: enough for the mempool now, with a tenth to spare,

@@ -270,6 +270,21 @@ impl Chain {
         self.command(Command::Broadcast(tx.clone()));
         broadcast::outcome(self.inner.rpc.run(move |rpc| rpc.send(&tx)).await)
     }
+    /// Sends `child` together with its only unconfirmed parent, which may be too cheap to enter
+    /// the mempool by itself. As [`Chain::broadcast`], but what is sent again at each block are
+    /// the two apart: call again when the child is not in the mempool.
+    pub async fn broadcast_package(
+        &self,
+        parent: Transaction,
+        child: Transaction,
+    ) -> Result<(), BroadcastError> {
+        self.command(Command::Broadcast(child.clone()));
+        self.inner
+            .rpc
+            .run(move |rpc| Ok(broadcast::package(rpc, &parent, &child)))
+            .await
+            .unwrap_or_else(|error: RpcError| Err(BroadcastError::Unreachable(error.to_string())))
+    }
     /// Stops sending a transaction that will never confirm.
     pub fn abandon(&self, txid: Txid) {
         self.command(Command::Abandon(txid));
@@ -312,6 +327,12 @@ impl Chain {
     pub async fn anchors_feerate(&self) -> FeeratePerKw {
         let min = self.inner.rpc.run(|rpc| Ok(rpc.mempool_info()?.min)).await;
         fees::anchors_feerate(min.unwrap_or(FeeratePerKw::FLOOR))
+    }
+
+    /// The feerate that enters the mempool now.
+    pub async fn entering(&self) -> FeeratePerKw {
+        let min = self.inner.rpc.run(|rpc| Ok(rpc.mempool_info()?.min)).await;
+        fees::entering(min.unwrap_or(FeeratePerKw::FLOOR))
     }
 
     /// The output if it is unspent in the chain; with `mempool`, unconfirmed outputs and spends

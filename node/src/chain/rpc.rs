@@ -281,6 +281,30 @@ impl Rpc {
         self.call("sendrawtransaction", &[json!(serialize_hex(tx)), json!(0)])
     }
 
+    /// Hands a parent and its child to the mempool together.
+    pub fn send_package(&self, parent: &Transaction, child: &Transaction) -> Result<(), RpcError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            package_msg: String,
+            #[serde(rename = "tx-results")]
+            results: std::collections::BTreeMap<String, Verdict>,
+        }
+        #[derive(Deserialize)]
+        struct Verdict {
+            error: Option<String>,
+        }
+        let method = "submitpackage";
+        let package = json!([serialize_hex(parent), serialize_hex(child)]);
+        let answer: Answer = self.call(method, &[package, json!(0)])?;
+        if answer.package_msg == "success" {
+            return Ok(());
+        }
+        const VERIFY_REJECTED: i32 = -26;
+        let each = answer.results.into_values().filter_map(|verdict| verdict.error);
+        let message = [answer.package_msg].into_iter().chain(each).collect::<Vec<_>>().join(", ");
+        Err(RpcError::Refused { method, code: VERIFY_REJECTED, message })
+    }
+
     /// Whether the mempool would take `tx` now.
     pub fn test_accept(&self, tx: &Transaction) -> Result<MempoolVerdict, RpcError> {
         let method = "testmempoolaccept";

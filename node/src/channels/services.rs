@@ -7,6 +7,7 @@ use crate::keys::KeyRing;
 use crate::peer::features::Protocol;
 use crate::peer::{Address, Peers};
 use crate::store::{Store, StoreError, Table, Unit};
+use crate::sweeper::Sweeper;
 use bitcoin::constants::ChainHash;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{ScriptBuf, Transaction};
@@ -36,6 +37,8 @@ pub struct Services {
     pub hub: Arc<dyn Hub>,
     /// On-chain money.
     pub funds: Arc<dyn Funds>,
+    /// What takes their money on chain.
+    pub sweeper: Arc<Sweeper>,
     /// The other channels.
     pub registry: Registry,
     /// Which chain.

@@ -45,6 +45,12 @@ impl Coin {
     pub fn value(&self) -> Sat {
         self.output.value.into()
     }
+
+    /// The weight of the signed input that spends it.
+    pub fn input_weight(&self) -> u64 {
+        const BARE: u64 = 4 * (32 + 4 + 4 + 1);
+        self.keychain.satisfaction_weight().saturating_add(BARE)
+    }
 }
 
 /// The wallet's money. Immature coins are left out.

@@ -227,9 +227,15 @@ impl Wallet {
     /// [`WalletError`] when a key cannot be derived.
     pub fn reserve(&mut self, plan: Plan, unit: &mut Unit) -> Result<Reservation, WalletError> {
         let reservation = self.assemble(plan, unit)?;
-        rows::put_reservation(unit, reservation.txid, &reservation.tx);
-        self.reserved.insert(reservation.txid, reservation.tx.clone());
+        self.hold(&reservation.tx, unit);
         Ok(reservation)
+    }
+
+    /// Holds the inputs of a transaction that was made elsewhere.
+    pub fn hold(&mut self, tx: &Transaction, unit: &mut Unit) {
+        let txid = tx.compute_txid();
+        rows::put_reservation(unit, txid, tx);
+        self.reserved.insert(txid, tx.clone());
     }
 
     /// Gives up a reservation whose transaction will never be broadcast: its inputs are free
@@ -302,7 +308,10 @@ impl Wallet {
 
     /// An unsigned input. That of a nested output has its script signature already, since the
     /// transaction's id depends on it.
-    fn input(&self, coin: &Coin) -> Result<TxIn, WalletError> {
+    ///
+    /// # Errors
+    /// [`WalletError`] when its key cannot be derived.
+    pub fn input(&self, coin: &Coin) -> Result<TxIn, WalletError> {
         let mut script_sig = ScriptBuf::new();
         if coin.keychain.purpose == Purpose::NestedWitnessKeyHash {
             let program = self.accounts.witness_program(coin.keychain, coin.index)?;

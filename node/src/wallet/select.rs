@@ -76,7 +76,7 @@ impl Target<'_> {
 
     /// What a coin adds once its own fee is paid, and no more than that.
     fn worth(&self, coin: &Coin) -> Sat {
-        let cost = self.feerate.fee(input_weight(coin)).saturating_add(Sat::new(1));
+        let cost = self.feerate.fee(coin.input_weight()).saturating_add(Sat::new(1));
         coin.value().saturating_sub(cost)
     }
 
@@ -223,15 +223,9 @@ fn weight(coins: &[Coin], outputs: &[TxOut], change: bool) -> u64 {
     let number = outputs.len().saturating_add(usize::from(change));
     let counts = [count(coins.len()), count(number)];
     let pays = outputs.iter().map(|output| output.weight().to_wu());
-    let parts = coins.iter().map(input_weight).chain(pays).chain(counts);
+    let parts = coins.iter().map(Coin::input_weight).chain(pays).chain(counts);
     let fixed = if change { FIXED + CHANGE_WEIGHT } else { FIXED };
     parts.fold(fixed, u64::saturating_add)
-}
-
-/// The weight of a signed input.
-fn input_weight(coin: &Coin) -> u64 {
-    const BARE: u64 = 4 * (32 + 4 + 4 + 1);
-    coin.keychain.satisfaction_weight().saturating_add(BARE)
 }
 
 #[cfg(test)]

@@ -1,0 +1,265 @@
+//! What the sweeper knows: the channels' claims, what blocks took of them, its own versions.
+
+use super::plan::Waits;
+use super::version::Version;
+use super::wanted::{Order, Parent, Wanted};
+use crate::chain::ChainEvent;
+use bitcoin::{Block, OutPoint, ScriptBuf, Transaction, Txid};
+use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
+use fulmen_channel::onchain::claim::Claim;
+use fulmen_channel::onchain::published::Published;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A commitment in a block, and what we may take of what it left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnChain {
+    /// The commitment.
+    pub published: Published,
+    /// The claims.
+    pub claims: Vec<Claim>,
+}
+
+/// Our commitment, published and in no block, and the anchor that may pay for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bump {
+    /// The commitment as it would stand in a block.
+    pub published: Published,
+    /// The claim of its anchor: [`Name::Anchor`](fulmen_channel::onchain::claim::Name::Anchor).
+    pub anchor: Claim,
+    /// The commitment, signed.
+    pub parent: Transaction,
+    /// What it pays itself.
+    pub fee: Sat,
+    /// The first block in which it is too late for an HTLC on it.
+    pub deadline: Option<Height>,
+    /// What is lost then.
+    pub at_risk: Sat,
+}
+
+/// A claim as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// It.
+    pub wanted: Wanted,
+    /// The version that takes it.
+    pub version: Option<Version>,
+    /// Why there is none, or why there is no later one.
+    pub waits: Option<Waits>,
+}
+
+impl Pending {
+    /// The feerate that was offered last.
+    pub fn feerate(&self) -> Option<FeeratePerKw> {
+        self.version.as_ref().map(Version::feerate)
+    }
+}
+
+/// What one channel told.
+#[derive(Default)]
+struct Told {
+    on_chain: Option<(Arc<Published>, Vec<Claim>)>,
+    bump: Option<(Arc<Published>, Wanted)>,
+}
+
+/// See the module.
+pub(super) struct Known {
+    channels: BTreeMap<u64, Told>,
+    height: Height,
+    /// Claims that a block takes, until their channel tells so too.
+    spent: BTreeMap<OutPoint, Height>,
+    versions: BTreeMap<Txid, Version>,
+    /// Versions that can never confirm, since a block holds something else.
+    beaten: BTreeSet<Txid>,
+    /// Versions that are deep, or a conflict of theirs is: their rows may go.
+    settled: BTreeSet<Txid>,
+    orders: BTreeMap<OutPoint, Order>,
+    /// What must be paid at least, since less was refused after the last block.
+    pub refused: BTreeMap<OutPoint, Sat>,
+    /// What the last plan says of what is not published.
+    pub waits: BTreeMap<OutPoint, Waits>,
+}
+
+/// What is to be planned.
+pub(super) struct Snapshot {
+    pub height: Height,
+    pub wanted: Vec<Wanted>,
+    pub published: BTreeMap<OutPoint, Arc<Published>>,
+    pub versions: Vec<Version>,
+    pub refused: BTreeMap<OutPoint, Sat>,
+}
+
+impl Known {
+    pub fn new(versions: Vec<Version>, height: Height) -> Self {
+        Known {
+            channels: BTreeMap::new(),
+            height,
+            spent: BTreeMap::new(),
+            versions: versions.into_iter().map(|version| (version.txid(), version)).collect(),
+            beaten: BTreeSet::new(),
+            settled: BTreeSet::new(),
+            orders: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            waits: BTreeMap::new(),
+        }
+    }
+
+    pub fn claims(&mut self, channel: u64, on_chain: Option<OnChain>) {
+        let told = self.channels.entry(channel).or_default();
+        told.on_chain = on_chain.map(|OnChain { published, claims }| (Arc::new(published), claims));
+        self.forget_gone();
+    }
+
+    pub fn bump(&mut self, channel: u64, bump: Option<Bump>) {
+        let told = self.channels.entry(channel).or_default();
+        told.bump = bump.map(|bump| {
+            let claim = Claim { until: bump.deadline, ..bump.anchor };
+            let parent = Some(Parent { tx: bump.parent, fee: bump.fee });
+            let wanted = Wanted { at_risk: bump.at_risk, parent, ..Wanted::new(channel, claim) };
+            (Arc::new(bump.published), wanted)
+        });
+        self.forget_gone();
+    }
+
+    /// Orders and verdicts about what is not there any more.
+    fn forget_gone(&mut self) {
+        let present: BTreeSet<OutPoint> =
+            self.each().map(|(_, wanted)| wanted.outpoint()).collect();
+        self.orders.retain(|outpoint, _| present.contains(outpoint));
+        self.waits.retain(|outpoint, _| present.contains(outpoint));
+        self.refused.retain(|outpoint, _| present.contains(outpoint));
+        self.spent.retain(|outpoint, _| present.contains(outpoint));
+    }
+
+    /// Every claim that was told, whatever blocks say.
+    fn each(&self) -> impl Iterator<Item = (&Arc<Published>, Wanted)> {
+        self.channels.iter().flat_map(|(channel, told)| {
+            let claims = told.on_chain.iter().flat_map(move |(published, claims)| {
+                let wanted = move |claim: &Claim| (published, Wanted::new(*channel, claim.clone()));
+                claims.iter().map(wanted)
+            });
+            let bump = told.bump.iter().map(|(published, wanted)| (published, wanted.clone()));
+            claims.chain(bump)
+        })
+    }
+
+    /// Whether there is something to plan anew.
+    pub fn chain_event(&mut self, event: &ChainEvent) -> bool {
+        match event {
+            ChainEvent::Connected { at, block, settled, .. } => {
+                self.height = at.height;
+                self.refused.clear();
+                self.block(block, at.height);
+                let ours = settled.iter().filter(|txid| self.versions.contains_key(*txid));
+                self.settled.extend(ours);
+                true
+            }
+            ChainEvent::Disconnected { at } => {
+                self.height = at.height.minus(1);
+                self.spent.retain(|_, height| *height < at.height);
+                true
+            }
+            ChainEvent::Up => true,
+            _ => false,
+        }
+    }
+
+    fn block(&mut self, block: &Block, height: Height) {
+        let claims: BTreeSet<OutPoint> = self.each().map(|(_, wanted)| wanted.outpoint()).collect();
+        let mut ours: BTreeMap<OutPoint, Vec<Txid>> = BTreeMap::new();
+        for (txid, version) in &self.versions {
+            for input in &version.tx.input {
+                ours.entry(input.previous_output).or_default().push(*txid);
+            }
+        }
+        for tx in &block.txdata {
+            for input in &tx.input {
+                let spent = input.previous_output;
+                if claims.contains(&spent) {
+                    self.spent.insert(spent, height);
+                }
+                if let Some(versions) = ours.get(&spent) {
+                    let txid = tx.compute_txid();
+                    self.beaten.extend(versions.iter().filter(|version| **version != txid));
+                }
+            }
+        }
+    }
+
+    pub fn order(&mut self, outpoint: OutPoint, order: Order) -> bool {
+        let found = self.each().any(|(_, wanted)| wanted.outpoint() == outpoint);
+        if found {
+            self.orders.insert(outpoint, order);
+        }
+        found
+    }
+
+    pub fn pending(&self) -> Vec<Pending> {
+        let of = |outpoint: &OutPoint| {
+            let takes = |version: &&Version| version.claims.iter().any(|(_, c)| c == outpoint);
+            self.versions.values().filter(takes).max_by_key(|version| version.fee).cloned()
+        };
+        let pending = self.ordered().map(|(_, wanted)| {
+            let outpoint = wanted.outpoint();
+            let waits = self.waits.get(&outpoint).copied();
+            Pending { version: of(&outpoint), waits, wanted }
+        });
+        pending.collect()
+    }
+
+    fn ordered(&self) -> impl Iterator<Item = (&Arc<Published>, Wanted)> {
+        self.each().map(|(published, wanted)| {
+            let order = self.orders.get(&wanted.outpoint()).copied().unwrap_or_default();
+            (published, Wanted { order, ..wanted })
+        })
+    }
+
+    /// What is to be planned now.
+    pub fn snapshot(&self) -> Snapshot {
+        let free = |wanted: &Wanted| !self.spent.contains_key(&wanted.outpoint());
+        let (mut wanted, mut published) = (Vec::new(), BTreeMap::new());
+        for (on, claim) in self.ordered().filter(|(_, wanted)| free(wanted)) {
+            published.insert(claim.outpoint(), on.clone());
+            wanted.push(claim);
+        }
+        Snapshot {
+            height: self.height,
+            wanted,
+            published,
+            versions: self.versions.values().cloned().collect(),
+            refused: self.refused.clone(),
+        }
+    }
+
+    /// Versions that are over; `true` for those that something else in a block makes impossible.
+    pub fn over(&mut self) -> Vec<(Version, bool)> {
+        let beaten = std::mem::take(&mut self.beaten).into_iter().map(|txid| (txid, true));
+        let settled = std::mem::take(&mut self.settled).into_iter().map(|txid| (txid, false));
+        let over: Vec<(Txid, bool)> = beaten.chain(settled).collect();
+        over.into_iter()
+            .filter_map(|(txid, beaten)| Some((self.versions.remove(&txid)?, beaten)))
+            .collect()
+    }
+
+    pub fn add(&mut self, version: Version) {
+        self.versions.insert(version.txid(), version);
+    }
+
+    pub fn script_of(&self, txid: &Txid) -> Option<ScriptBuf> {
+        self.versions.get(txid)?.script().cloned()
+    }
+
+    pub fn remove(&mut self, txid: &Txid) -> Option<Version> {
+        self.versions.remove(txid)
+    }
+
+    /// Versions that pay for a commitment that no block holds.
+    pub fn packages(&self) -> Vec<Version> {
+        let waiting: BTreeSet<OutPoint> = (self.each())
+            .filter(|(_, wanted)| wanted.parent.is_some())
+            .map(|(_, wanted)| wanted.outpoint())
+            .collect();
+        let pays = |version: &&Version| version.claims.iter().any(|(_, c)| waiting.contains(c));
+        self.versions.values().filter(pays).cloned().collect()
+    }
+}

@@ -1,0 +1,366 @@
+//! What to publish now: claims, coins, estimates and earlier versions in, transactions out. Pure.
+//!
+//! ```text
+//!   claims ─▶ of a version that stands: as they are ┐
+//!          ─▶ new, or too near to stay together ────┴─▶ batches ─▶ curve ─▶ build ─▶ drafts
+//!                                                                             └────▶ what waits
+//! ```
+//!
+//! A version stays until a block takes one of its inputs or its feerate falls behind the curve. A
+//! later one replaces one, whole, so that rules 3 and 4 of BIP 125 are one comparison.
+
+use super::batch::{alone, together};
+use super::budget::{left, rate_of, Curve};
+use super::build::{build, Built, Terms};
+use super::version::{Lent, Version};
+use super::wanted::{Parent, Wanted};
+use bitcoin::{OutPoint, Txid};
+use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
+use fulmen_channel::onchain::claim::Pays;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Feerates by how soon, and the least that enters the mempool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Estimates {
+    /// Blocks, and the feerate to confirm within them.
+    pub within: BTreeMap<u16, FeeratePerKw>,
+    /// What enters the mempool now.
+    pub entering: FeeratePerKw,
+}
+
+impl Estimates {
+    /// For so many blocks, or fewer if there is no estimate for them.
+    pub fn within(&self, blocks: u32) -> FeeratePerKw {
+        let fits = |within: &u16| u32::from(*within) <= blocks;
+        let known = self.within.iter().rev().find(|(within, _)| fits(within));
+        let known = known.or_else(|| self.within.iter().next());
+        known.map_or(self.entering, |(_, rate)| *rate).max(self.entering)
+    }
+}
+
+/// Why a claim is not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Waits {
+    /// Its delay, or its HTLC.
+    #[error("may not be in a block before {0}")]
+    Until(Height),
+    /// It costs too much at this feerate.
+    #[error("uneconomic at {0}: waits for lower feerates")]
+    Uneconomic(FeeratePerKw),
+    /// The wallet has too little.
+    #[error("the wallet lacks {0} to pay the fee: send some to a new address")]
+    Coins(Sat),
+    /// Its commitment needs no help at this feerate.
+    #[error("the commitment pays enough by itself for now: {0} are wanted")]
+    Enough(FeeratePerKw),
+}
+
+/// All that is known.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// The best block.
+    pub height: Height,
+    /// What is to be taken; nothing that a block spends.
+    pub wanted: &'a [Wanted],
+    /// What was published before and is not settled.
+    pub versions: &'a [Version],
+    /// The wallet's coins that nothing holds.
+    pub coins: &'a [Lent],
+    /// bitcoind's feerates.
+    pub estimates: &'a Estimates,
+    /// What must be paid for these claims at least: less was refused.
+    pub refused: &'a BTreeMap<OutPoint, Sat>,
+}
+
+/// A transaction to sign, write and publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The claims that it takes, in the order of its inputs.
+    pub claims: Vec<OutPoint>,
+    /// It.
+    pub built: Built,
+    /// The versions that it takes the place of.
+    pub replaces: Vec<Txid>,
+    /// The best block when the first version was published.
+    pub since: Height,
+    /// The feerate of the first version.
+    pub start: FeeratePerKw,
+    /// How many versions there were, this one included.
+    pub attempts: u32,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// To publish, in this order.
+    pub drafts: Vec<Draft>,
+    /// What waits, and why.
+    pub waits: BTreeMap<OutPoint, Waits>,
+}
+
+/// Claims that go together, and what was published of them.
+struct Batch<'a> {
+    claims: Vec<&'a Wanted>,
+    /// The version of just these.
+    stands: Option<&'a Version>,
+    /// Versions of some of these and others.
+    splits: Vec<&'a Version>,
+}
+
+/// Plans.
+pub fn plan(world: &World) -> Plan {
+    let mut plan = Plan::default();
+    let mut free = world.coins.to_vec();
+    let next = world.height.plus(1);
+    let (ripe, unripe): (Vec<_>, Vec<_>) =
+        world.wanted.iter().partition(|wanted| wanted.claim.from <= next);
+    for wanted in unripe {
+        plan.waits.insert(wanted.outpoint(), Waits::Until(wanted.claim.from));
+    }
+    for batch in batches(world, ripe) {
+        match world.decide(&batch, &free) {
+            Ok((draft, waits)) => {
+                plan.waits.extend(waits);
+                if let Some(draft) = draft {
+                    let used = |coin: &Lent| draft.built.coins.contains(coin);
+                    free.retain(|coin| !used(coin));
+                    plan.drafts.push(draft);
+                }
+            }
+            Err(waits) => {
+                let claims = batch.claims.iter().map(|wanted| (wanted.outpoint(), waits));
+                plan.waits.extend(claims);
+            }
+        }
+    }
+    plan
+}
+
+/// The claims in batches. Those of a version stay together, unless one of them must be alone.
+fn batches<'a>(world: &World<'a>, ripe: Vec<&'a Wanted>) -> Vec<Batch<'a>> {
+    let mut rest: BTreeMap<OutPoint, &Wanted> =
+        ripe.iter().map(|wanted| (wanted.outpoint(), *wanted)).collect();
+    let mut versions: Vec<&Version> = world.versions.iter().collect();
+    versions.sort_by_key(|version| Reverse(version.fee));
+    let (mut batches, mut broken) = (Vec::new(), Vec::new());
+    for version in versions {
+        let claims: Vec<&Wanted> =
+            version.claims.iter().filter_map(|(_, claim)| rest.get(claim).copied()).collect();
+        let whole = claims.len() == version.claims.len();
+        if !whole || must_split(&claims, version, world.height) {
+            broken.push(version);
+            continue;
+        }
+        rest.retain(|outpoint, _| !version.claims.iter().any(|(_, claim)| claim == outpoint));
+        batches.push(Batch { claims, stands: Some(version), splits: Vec::new() });
+    }
+    let mut fresh = together(rest.into_values(), world.height);
+    fresh.sort_by_key(|claims| Reverse(budget_of(claims)));
+    for claims in fresh {
+        let outpoints: BTreeSet<OutPoint> = claims.iter().map(|wanted| wanted.outpoint()).collect();
+        let touches = |version: &&Version| version.claims.iter().any(|c| outpoints.contains(&c.1));
+        let (splits, others) = broken.into_iter().partition(touches);
+        broken = others;
+        batches.push(Batch { claims, stands: None, splits });
+    }
+    batches
+}
+
+/// Whether the claims of `version` are to go on apart, and the first of them can pay for that.
+fn must_split(claims: &[&Wanted], version: &Version, height: Height) -> bool {
+    let apart = claims.len() > 1 && claims.iter().any(|wanted| alone(wanted, height));
+    let parts = together(claims.iter().copied(), height);
+    let richest = parts.iter().map(|part| budget_of(part)).max().unwrap_or_default();
+    let step = FeeratePerKw::FLOOR.fee(version.weight);
+    apart && richest >= version.fee.saturating_add(step)
+}
+
+fn budget_of(claims: &[&Wanted]) -> Sat {
+    claims.iter().fold(Sat::ZERO, |sum, wanted| sum.saturating_add(wanted.budget()))
+}
+
+/// By how much an estimate must have grown for what has no deadline to be published anew: a
+/// quarter.
+fn grew(from: FeeratePerKw, to: FeeratePerKw) -> bool {
+    u64::from(to.per_kw()).saturating_mul(4) >= u64::from(from.per_kw()).saturating_mul(5)
+}
+
+/// What a batch should pay now.
+struct Price {
+    since: Height,
+    start: FeeratePerKw,
+    rate: FeeratePerKw,
+    /// What the budget buys.
+    top: FeeratePerKw,
+    /// The end of the curve, if there is one.
+    horizon: Option<Height>,
+}
+
+/// A transaction, if there is one to publish, and what waits.
+type Decision = (Option<Draft>, Vec<(OutPoint, Waits)>);
+
+impl World<'_> {
+    /// What to publish for a batch, with what waits of it.
+    fn decide(&self, batch: &Batch, free: &[Lent]) -> Result<Decision, Waits> {
+        let past = batch.stands.or(batch.splits.first().copied());
+        let price = self.price(&batch.claims, past);
+        let (claims, waits) = match batch.stands {
+            None => worthwhile(&batch.claims, &price),
+            Some(_) => (batch.claims.clone(), Vec::new()),
+        };
+        let parent = claims.first().and_then(|wanted| wanted.parent.as_ref());
+        let stays = |version| self.is_enough(&claims, version, &price);
+        if claims.is_empty() || batch.stands.is_some_and(stays) {
+            return Ok((None, waits));
+        }
+        let fixed = claims.iter().any(|wanted| wanted.is_fixed());
+        if price.horizon.is_none() && price.rate > price.top && !fixed {
+            return Err(Waits::Uneconomic(price.rate));
+        }
+        let pays_alone = |parent: &Parent| rate_of(parent.fee, parent.weight()) >= price.rate;
+        if past.is_none() && parent.is_some_and(pays_alone) {
+            return Err(Waits::Enough(price.rate));
+        }
+        let built = match self.build(&claims, past, price.rate, free) {
+            // It stands as it is, as high as it can.
+            Err(_) if batch.stands.is_some() => return Ok((None, waits)),
+            built => built?,
+        };
+        if !self.enters(&built, parent) && !fixed {
+            return Err(Waits::Uneconomic(price.rate));
+        }
+        let draft = Draft {
+            claims: claims.iter().map(|wanted| wanted.outpoint()).collect(),
+            built,
+            replaces: batch.stands.iter().chain(&batch.splits).map(|v| v.txid()).collect(),
+            since: price.since,
+            start: price.start,
+            attempts: past.map_or(0, |version| version.attempts).saturating_add(1),
+        };
+        Ok((Some(draft), waits))
+    }
+
+    fn build(
+        &self,
+        claims: &[&Wanted],
+        past: Option<&Version>,
+        rate: FeeratePerKw,
+        free: &[Lent],
+    ) -> Result<Built, Waits> {
+        let present = |claim: &OutPoint| self.wanted.iter().any(|w| w.outpoint() == *claim);
+        // One of which a block took an input is in no mempool.
+        let replaced =
+            past.filter(|version| version.claims.iter().all(|(_, claim)| present(claim)));
+        let refused = claims.iter().filter_map(|wanted| self.refused.get(&wanted.outpoint()));
+        let parent = claims.first().and_then(|wanted| wanted.parent.as_ref());
+        let terms = Terms {
+            rate,
+            replaces: replaced.map(|version| version.fee),
+            at_least: refused.max().copied().unwrap_or_default(),
+            budget: budget_of(claims),
+            parent,
+        };
+        // A replacement may not bring unconfirmed inputs of its own (BIP 125, rule 2), nor may a
+        // child that goes in a package with its parent.
+        let confirmed_only = past.is_some() || parent.is_some();
+        let free: Vec<Lent> =
+            free.iter().filter(|coin| coin.confirmed || !confirmed_only).cloned().collect();
+        build(claims, terms, past.map_or(&[][..], |version| &version.coins), &free)
+    }
+
+    /// What a batch should pay now.
+    fn price(&self, claims: &[&Wanted], past: Option<&Version>) -> Price {
+        let since = past.map_or(self.height, |version| version.since);
+        let top = rate_of(budget_of(claims), rough_weight(claims));
+        let horizon = claims.iter().filter_map(|wanted| wanted.horizon(since)).min();
+        let deadline = claims.iter().filter_map(|wanted| wanted.deadline()).min();
+        let leisure = claims.iter().map(|wanted| wanted.leisure().blocks()).min().unwrap_or(0);
+        let blocks = deadline.map_or(u32::from(leisure), |deadline| left(self.height, deadline));
+        let estimate = self.estimates.within(blocks);
+        let ordered = claims.iter().filter_map(|wanted| wanted.order.feerate).max();
+        let start = ordered.unwrap_or(past.map_or(estimate, |version| version.start));
+        let risen = match horizon {
+            Some(deadline) => Curve { start, top, since, deadline }.at(self.height),
+            None => start,
+        };
+        let rate = match ordered {
+            // The operator's word counts more than the estimate.
+            Some(_) => risen.max(self.estimates.entering),
+            None => risen.max(estimate),
+        };
+        // Without a deadline nothing is lost by waiting for a feerate that is worth it.
+        let rate = if horizon.is_some() { rate.min(top) } else { rate };
+        Price { since, start, rate, top, horizon }
+    }
+
+    /// Whether a version may stay as it is.
+    fn is_enough(&self, claims: &[&Wanted], version: &Version, price: &Price) -> bool {
+        if claims.iter().any(|wanted| wanted.is_fixed()) {
+            return true;
+        }
+        if claims.iter().any(|wanted| self.refused.contains_key(&wanted.outpoint())) {
+            return false;
+        }
+        let parent = claims.first().and_then(|wanted| wanted.parent.as_ref());
+        let (fee, weight) = with_parent((version.fee, version.weight), parent);
+        let step = FeeratePerKw::FLOOR.fee(version.weight);
+        let ordered = claims.iter().any(|wanted| wanted.order.feerate.is_some());
+        match price.horizon {
+            None if !ordered => !grew(rate_of(fee, weight), price.rate),
+            _ => price.rate.fee(weight) < fee.saturating_add(step),
+        }
+    }
+
+    /// Whether the mempool takes it, with its parent.
+    fn enters(&self, built: &Built, parent: Option<&Parent>) -> bool {
+        let (fee, weight) = with_parent((built.fee, built.weight), parent);
+        // Rounded down, the very feerate that enters may come out one less.
+        rate_of(fee, weight).per_kw().saturating_add(1) >= self.estimates.entering.per_kw()
+    }
+}
+
+/// Fee and weight of a transaction, together with the commitment that it pays for.
+fn with_parent((fee, weight): (Sat, u64), parent: Option<&Parent>) -> (Sat, u64) {
+    match parent {
+        Some(parent) => (fee.saturating_add(parent.fee), weight.saturating_add(parent.weight())),
+        None => (fee, weight),
+    }
+}
+
+/// About what a transaction of these weighs, a coin and change included where they need one.
+fn rough_weight(claims: &[&Wanted]) -> u64 {
+    const FRAME: u64 = 42 + 124;
+    const COIN: u64 = 272;
+    let weigh = |wanted: &&Wanted| {
+        let own = wanted.claim.spend.weight();
+        let parent = wanted.parent.as_ref().map_or(0, Parent::weight);
+        let output = match &wanted.claim.pays {
+            Pays::Beside(output) => output.weight().to_wu(),
+            _ => 0,
+        };
+        own.saturating_add(parent).saturating_add(output)
+    };
+    let sum = claims.iter().map(weigh).fold(FRAME, u64::saturating_add);
+    match claims.iter().any(|wanted| wanted.lacks_fee()) {
+        true => sum.saturating_add(COIN),
+        false => sum,
+    }
+}
+
+/// The claims that are worth their own weight at this feerate, and those that wait for a lower
+/// one. With a deadline each is offered what its budget allows.
+fn worthwhile<'a>(
+    claims: &[&'a Wanted],
+    price: &Price,
+) -> (Vec<&'a Wanted>, Vec<(OutPoint, Waits)>) {
+    let rate = price.rate;
+    let worth = |wanted: &&Wanted| {
+        let cost = rate.fee(wanted.claim.spend.weight());
+        price.horizon.is_some() || wanted.is_fixed() || cost <= wanted.budget()
+    };
+    let (worthy, others): (Vec<&Wanted>, Vec<&Wanted>) = claims.iter().partition(|w| worth(w));
+    let waits = others.iter().map(|wanted| (wanted.outpoint(), Waits::Uneconomic(rate)));
+    let waits = waits.collect();
+    (worthy, waits)
+}

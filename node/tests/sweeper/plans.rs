@@ -1,0 +1,348 @@
+//! What is published when: claims, height, estimates and earlier versions in, transactions out.
+
+use super::{at, claim, coin, delayed, due, estimates, fee_of, kw, version, CALM, NOW};
+use bitcoin::OutPoint;
+use fulmen_channel::amount::{Height, Sat};
+use fulmen_channel::onchain::claim::Name::{self, *};
+use fulmen_channel::onchain::claim::Pays;
+use fulmen_node::sweeper::build::nowhere;
+use fulmen_node::sweeper::plan::{plan, Draft, Estimates, Plan, Waits, World};
+use fulmen_node::sweeper::version::{Lent, Version};
+use fulmen_node::sweeper::wanted::{Parent, Wanted};
+use std::collections::BTreeMap;
+
+/// A chain, a wallet and what was published, to plan on.
+struct Story {
+    height: Height,
+    wanted: Vec<Wanted>,
+    versions: Vec<Version>,
+    coins: Vec<Lent>,
+    estimates: Estimates,
+    refused: BTreeMap<OutPoint, Sat>,
+}
+
+impl Story {
+    fn of(wanted: Vec<Wanted>) -> Story {
+        Story {
+            height: NOW,
+            wanted,
+            versions: Vec::new(),
+            coins: vec![coin(200, 100_000), coin(201, 30_000)],
+            estimates: estimates(CALM),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let plan = plan(&World {
+            height: self.height,
+            wanted: &self.wanted,
+            versions: &self.versions,
+            coins: &self.coins,
+            estimates: &self.estimates,
+            refused: &self.refused,
+        });
+        for draft in &plan.drafts {
+            assert_eq!(fee_of(draft, &self.wanted), draft.built.fee.sat());
+            assert!(draft.built.weight >= draft.built.tx.weight().to_wu());
+        }
+        plan
+    }
+
+    /// Publishes the one transaction that is planned.
+    fn publish(&mut self) -> Draft {
+        let mut plan = self.plan();
+        assert_eq!(plan.drafts.len(), 1, "{plan:?}");
+        self.take(plan.drafts.remove(0))
+    }
+
+    fn take(&mut self, draft: Draft) -> Draft {
+        self.versions.retain(|version| !draft.replaces.contains(&version.txid()));
+        self.versions.push(version(&draft));
+        self.coins.retain(|coin| !draft.built.coins.contains(coin));
+        draft
+    }
+}
+
+fn rate(draft: &Draft) -> u32 {
+    version(draft).feerate().per_kw()
+}
+
+#[test]
+fn a_claim_is_published_at_the_estimate_for_its_deadline() {
+    for (wanted, estimate) in [
+        (claim(1, D, 500_000), 500),
+        (claim(1, RD, 500_000), 500),
+        (claim(1, HTD, 500_000), 1_250),
+        (due(1, HED, 500_000, 200), 500),
+        (due(1, HED, 500_000, 18), 1_000),
+        (due(1, HED, 500_000, 9), 1_250),
+        (due(1, HED, 500_000, 5), 2_500),
+        (due(1, HBR, 500_000, 1), 2_500),
+        (due(1, BR, 500_000, 144), 1_000),
+    ] {
+        let name = wanted.claim.name;
+        let draft = Story::of(vec![wanted]).publish();
+        assert!((estimate - 5..=estimate + 1).contains(&rate(&draft)), "{name} {}", rate(&draft));
+        assert_eq!(draft.built.coins, []);
+        assert_eq!(draft.built.tx.output[0].script_pubkey, nowhere());
+    }
+}
+
+#[test]
+fn what_waits_says_for_what() {
+    let unripe = |mut wanted: Wanted| {
+        wanted.claim.from = NOW.plus(2);
+        wanted
+    };
+    let uneconomic = |rate| Waits::Uneconomic(kw(rate));
+    for (wanted, coins, waits) in [
+        (unripe(claim(1, RD, 500_000)), true, Waits::Until(NOW.plus(2))),
+        (claim(1, D, 100), true, uneconomic(500)),
+        (claim(1, D, 400), true, uneconomic(500)),
+        (claim(1, HT, 500_000), false, Waits::Coins(Sat::new(0))),
+        // Half of it does not pay 1 sat/vB.
+        (due(1, HED, 150, 18), true, uneconomic(0)),
+    ] {
+        let mut story = Story::of(vec![wanted]);
+        if !coins {
+            story.coins.clear();
+        }
+        let plan = story.plan();
+        assert_eq!(plan.drafts, []);
+        match (plan.waits[&at(1)], waits) {
+            (Waits::Coins(missing), Waits::Coins(_)) => assert!(missing > Sat::new(600)),
+            (Waits::Uneconomic(rate), Waits::Uneconomic(zero)) if zero == kw(0) => {
+                assert!(rate < kw(253), "{rate}");
+            }
+            (is, expected) => assert_eq!(is, expected),
+        }
+    }
+}
+
+#[test]
+fn a_small_claim_comes_along_when_feerates_fall() {
+    let mut story = Story::of(vec![claim(1, D, 500_000), claim(2, D, 1_500)]);
+    story.estimates = estimates([50_000, 30_000, 20_000, 10_000]);
+    assert_eq!(story.publish().claims, [at(1)]);
+    assert_eq!(story.plan().waits[&at(2)], Waits::Uneconomic(kw(10_000)));
+    story.estimates = estimates(CALM);
+    assert_eq!(story.publish().claims, [at(2)]);
+}
+
+#[test]
+fn the_peers_signature_decides_on_outputs_and_the_wallet_pays() {
+    let two = vec![delayed(due(1, HE, 60_000, 20), 1), delayed(due(2, HE, 70_000, 20), 1)];
+    let draft = Story::of(two.clone()).publish();
+    for (place, wanted) in two.iter().enumerate() {
+        let input = &draft.built.tx.input[place];
+        assert_eq!(input.previous_output, wanted.outpoint());
+        assert_eq!(input.sequence, wanted.claim.spend.sequence);
+        assert_eq!(Pays::Beside(draft.built.tx.output[place].clone()), wanted.claim.pays);
+    }
+    // The smallest coin that is enough, and its change.
+    assert_eq!(draft.built.coins, [coin(201, 30_000)]);
+    assert_eq!(draft.built.rest, Some(2));
+}
+
+#[test]
+fn the_fee_rises_with_each_block_and_pays_for_what_it_replaces() {
+    for name in [HED, HE] {
+        let mut story = Story::of(vec![due(1, name, 100_000, 18)]);
+        let mut last = story.publish();
+        let mut versions = 1;
+        for _ in 0..16 {
+            story.height = story.height.plus(1);
+            let plan = story.plan();
+            let Some(draft) = plan.drafts.into_iter().next() else { continue };
+            versions += 1;
+            // BIP 125, rules 3 and 4, and the same coins stay in.
+            let relay = kw(253).fee(draft.built.weight);
+            assert!(draft.built.fee >= last.built.fee.saturating_add(relay));
+            assert_eq!(draft.replaces, [version(&last).txid()]);
+            assert!(last.built.coins.iter().all(|coin| draft.built.coins.contains(coin)));
+            assert_eq!((draft.since, draft.attempts), (NOW, versions));
+            last = story.take(draft);
+        }
+        assert!(versions > 8, "{versions}");
+        // Two blocks before the deadline, half of the value.
+        assert_eq!(story.height, NOW.plus(16));
+        let fee = last.built.fee.sat();
+        assert!((48_000..=50_000).contains(&fee), "{name} {fee}");
+    }
+}
+
+#[test]
+fn a_fee_spike_is_followed_up_to_the_budget() {
+    let spike = estimates([75_000, 75_000, 75_000, 75_000]);
+    for (wanted, rate_is) in [
+        // 300 sat/vB.
+        (due(1, HED, 1_000_000, 100), Some(75_000)),
+        (claim(1, RD, 1_000_000), Some(75_000)),
+        // All that half of it buys.
+        (due(1, HED, 40_000, 100), Some(45_000)),
+        // Nobody takes it: it stays where it is.
+        (claim(1, RD, 40_000), None),
+    ] {
+        let mut story = Story::of(vec![wanted]);
+        let first = story.publish();
+        story.estimates = spike.clone();
+        let plan = story.plan();
+        match rate_is {
+            Some(expected) => {
+                let is = rate(&plan.drafts[0]);
+                assert!(is.abs_diff(expected) < expected / 8, "{is} {expected}");
+                assert_eq!(plan.drafts[0].replaces, [version(&first).txid()]);
+            }
+            None => assert_eq!(plan.drafts, []),
+        }
+    }
+}
+
+#[test]
+fn without_a_deadline_small_steps_are_not_worth_a_version() {
+    for (day, again) in [(500, false), (600, false), (640, true), (400, false)] {
+        let mut story = Story::of(vec![claim(1, RD, 1_000_000)]);
+        story.publish();
+        story.estimates = estimates([2_500, 1_250, 1_000, day]);
+        assert_eq!(story.plan().drafts.len(), usize::from(again), "{day}");
+    }
+}
+
+#[test]
+fn near_the_deadline_a_batch_splits_and_the_richest_replaces_it() {
+    let mut story = Story::of(vec![due(1, HED, 90_000, 9), due(2, HED, 300_000, 9)]);
+    let first = story.publish();
+    assert_eq!(first.claims.len(), 2);
+    story.height = NOW.plus(2);
+    let plan = story.plan();
+    let claims: Vec<_> = plan.drafts.iter().map(|draft| draft.claims.clone()).collect();
+    assert_eq!(claims, [[at(2)], [at(1)]]);
+    assert_eq!(plan.drafts[0].replaces, [version(&first).txid()]);
+    assert_eq!(plan.drafts[1].replaces, []);
+    let step = kw(253).fee(plan.drafts[0].built.weight);
+    assert!(plan.drafts[0].built.fee >= first.built.fee.saturating_add(step));
+}
+
+#[test]
+fn what_a_block_took_of_a_batch_leaves_the_others() {
+    let all = [claim(1, HTD, 90_000), claim(2, HTD, 80_000), claim(3, HTD, 70_000)];
+    let mut story = Story::of(all.to_vec());
+    let first = story.publish();
+    story.wanted.remove(1);
+    let plan = story.plan();
+    assert_eq!(plan.drafts.len(), 1);
+    assert_eq!(plan.drafts[0].claims, [at(1), at(3)]);
+    assert_eq!(plan.drafts[0].replaces, [version(&first).txid()]);
+    // It is in no mempool any more: there is nothing to outbid.
+    assert!(plan.drafts[0].built.fee < first.built.fee);
+    // A reorganisation brings it back: it goes on its own.
+    story.take(plan.drafts[0].clone());
+    story.wanted = all.to_vec();
+    let plan = story.plan();
+    assert_eq!(plan.drafts.len(), 1);
+    assert_eq!((&plan.drafts[0].claims[..], &plan.drafts[0].replaces[..]), (&[at(2)][..], &[][..]));
+}
+
+#[test]
+fn new_claims_do_not_disturb_what_is_published() {
+    let mut story = Story::of(vec![claim(1, D, 500_000)]);
+    story.publish();
+    story.wanted.push(claim(2, D, 500_000));
+    assert_eq!(story.publish().claims, [at(2)]);
+    assert_eq!(story.plan(), Plan::default());
+}
+
+#[test]
+fn what_was_refused_is_offered_more_up_to_the_budget() {
+    let mut story = Story::of(vec![due(1, HED, 100_000, 18)]);
+    for (floor, fee) in [(20_000, Some(20_000)), (50_000, Some(50_000)), (50_001, None)] {
+        story.refused.insert(at(1), Sat::new(floor));
+        let fees: Vec<_> = story.plan().drafts.iter().map(|draft| draft.built.fee.sat()).collect();
+        assert_eq!(fees.first().copied(), fee);
+    }
+}
+
+#[test]
+fn the_operators_word_counts_more() {
+    let mut story = Story::of(vec![claim(1, D, 500_000), claim(2, D, 400)]);
+    story.publish();
+    story.wanted[0].order.feerate = Some(kw(4_000));
+    let draft = story.publish();
+    assert_eq!(draft.claims, [at(1)]);
+    assert!((3_990..=4_000).contains(&rate(&draft)), "{}", rate(&draft));
+    // A budget beyond half of it takes what was uneconomic, as long as something is left.
+    story.wanted = vec![claim(3, D, 750)];
+    story.estimates = estimates([2_500, 1_250, 1_000, 900]);
+    assert!(matches!(story.plan().waits[&at(3)], Waits::Uneconomic(_)));
+    story.wanted[0].order.budget = Some(Sat::new(750));
+    assert_eq!(story.publish().claims, [at(3)]);
+    // A deadline makes it dearer with each block.
+    story.wanted = vec![claim(4, D, 500_000)];
+    story.wanted[0].order.deadline = Some(NOW.plus(12));
+    let first = story.publish();
+    story.height = NOW.plus(9);
+    assert!(story.publish().built.fee > first.built.fee);
+}
+
+#[test]
+fn coins_that_are_missing_are_named_and_unconfirmed_ones_come_last() {
+    let mut story = Story::of(vec![due(1, HE, 500_000, 18)]);
+    story.coins = vec![Lent { confirmed: false, ..coin(200, 50_000) }, coin(201, 1_500)];
+    assert_eq!(story.publish().built.coins, [coin(201, 1_500)]);
+    // A replacement may not bring unconfirmed inputs: it goes as high as it can, once.
+    story.height = NOW.plus(15);
+    let all = story.publish();
+    assert_eq!((all.built.fee, all.built.rest), (Sat::new(1_500), None));
+    assert_eq!(story.plan().drafts, []);
+    story.versions.clear();
+    story.coins.retain(|coin| !coin.confirmed);
+    assert_eq!(story.publish().built.coins.len(), 1);
+}
+
+/// A commitment that pays `fee`, and its anchor.
+fn anchored(fee: u64, at_risk: u64, deadline: Option<u32>) -> Wanted {
+    let mut wanted = claim(1, Name::Anchor, 330);
+    let parent = super::claim(9, D, 100_000);
+    let tx = Story::of(vec![parent]).publish().built.tx;
+    wanted.claim.until = deadline.map(|blocks| NOW.plus(blocks));
+    wanted.at_risk = Sat::new(at_risk);
+    wanted.parent = Some(Parent { tx, fee: Sat::new(fee) });
+    wanted
+}
+
+#[test]
+fn an_anchor_pays_for_its_commitment_too() {
+    let wanted = anchored(100, 1_000_000, Some(40));
+    let parent = wanted.parent.clone().unwrap();
+    let mut story = Story::of(vec![wanted.clone()]);
+    let draft = story.publish();
+    let weight = draft.built.weight + parent.weight();
+    let fee = draft.built.fee.saturating_add(parent.fee);
+    let both = fee.sat() * 1_000 / weight;
+    assert!((998..=1_000).contains(&both), "{both}");
+    assert_eq!(draft.built.coins.len(), 1);
+    // It rises with the deadline, up to what the wallet has.
+    story.height = NOW.plus(38);
+    let last = story.publish();
+    assert_eq!(last.built.coins.len(), 2);
+    assert_eq!(last.built.fee, Sat::new(330 + 100_000 + 30_000 - 294));
+}
+
+#[test]
+fn a_commitment_that_pays_enough_needs_no_child() {
+    let rich = anchored(1_000, 1_000_000, Some(40));
+    assert_eq!(Story::of(vec![rich]).plan().waits[&at(1)], Waits::Enough(kw(1_000)));
+    let idle = anchored(0, 0, None);
+    let plan = Story::of(vec![idle]).plan();
+    assert!(matches!(plan.waits[&at(1)], Waits::Uneconomic(_)), "{plan:?}");
+}
+
+#[test]
+fn a_version_survives_its_row() {
+    let mut story = Story::of(vec![due(1, HE, 500_000, 18)]);
+    story.publish();
+    let version = &story.versions[0];
+    let row = fulmen_node::desk::encode(version);
+    assert_eq!(&fulmen_node::desk::decode::<Version>(&row).unwrap(), version);
+}
