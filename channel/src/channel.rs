@@ -7,6 +7,7 @@ use crate::input::{Command, Handled, Input};
 use crate::keys::curve::Curve;
 use crate::keys::signer::Signer;
 use crate::message::Message;
+use crate::onchain::tree;
 use crate::outbox::Outbox;
 use crate::output::{Event, Output};
 use crate::params::Negotiated;
@@ -325,6 +326,12 @@ impl Channel {
         let contract = self.funded().map(|open| &open.contract);
         let local = contract.map(|contract| contract.local_draft(self.signer.as_ref()).tx);
         (local, contract.map(|contract| contract.remote_draft().tx))
+    }
+
+    /// The tree of its transactions: what is on chain, what could come, who may spend what from when.
+    /// None before the channel is funded.
+    pub fn tree(&self) -> Option<tree::Node> {
+        Some(self.funded()?.tree(self.signer.as_ref()))
     }
 
     /// Our commitment, published and not in a block, and what raises its fee; nothing when there is

@@ -14,3 +14,4 @@ pub mod published;
 pub mod remote_commitment;
 pub mod resolution;
 pub mod revoked_commitment;
+pub mod tree;

@@ -16,6 +16,7 @@ use crate::onchain::identify;
 use crate::onchain::local_commitment;
 use crate::onchain::published::{Published, Role};
 use crate::onchain::resolution::{Fate, Resolution};
+use crate::onchain::tree;
 use crate::output::{Event, Output, Resolved, Spend};
 use crate::params::Side;
 use crate::transactions::anchor;
@@ -159,6 +160,33 @@ impl Open {
     pub fn claims(&self) -> Option<(&Published, Vec<Claim>)> {
         let resolution = self.onchain.resolution.as_ref()?;
         Some((&resolution.published, resolution.claims(&self.contract)))
+    }
+
+    /// The tree of the channel's transactions, for people to look at.
+    pub fn tree(&self, signer: &dyn Signer) -> tree::Node {
+        let settlement = |es: &&Transaction| {
+            let [ours, _] = self.shares_in(es);
+            let whose = |out| if Some(out) == ours { Side::Local } else { Side::Remote };
+            let outputs = (0u32..).zip(&es.output);
+            let shares = outputs.map(|(at, out)| (at, out.value.into(), whose(out))).collect();
+            tree::Settlement { txid: es.compute_txid(), shares }
+        };
+        let settlements: Vec<_> = self.settlements().iter().map(settlement).collect();
+        let facts = tree::Facts {
+            contract: &self.contract,
+            onchain: &self.onchain,
+            height: self.height,
+            // BOLT 7: the height of its block is the first part of a channel's place in the chain.
+            funded_at: self
+                .life
+                .short_channel_id
+                .and_then(|scid| u32::try_from(scid >> 40).ok().map(Height::new)),
+            spent_by: self.life.spent_by,
+            settlements: &settlements,
+            failed: self.life.failed.is_some(),
+            behind: self.life.behind,
+        };
+        tree::of(&facts, signer)
     }
 
     /// Whether F is spent by a commitment, and nothing of it is left to claim or to wait for, all

@@ -4,4 +4,5 @@
 mod breach;
 mod chain;
 mod settling;
+mod tree;
 mod unilateral;

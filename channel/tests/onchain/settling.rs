@@ -116,6 +116,7 @@ impl Story {
 
     fn ready(&mut self, who: usize) -> Vec<Transaction> {
         let height = self.chain.height;
+        super::tree::agrees_with_claims(self.parties()[who]);
         let open = self.parties()[who].open();
         let Some((published, claims)) = open.claims() else { return Vec::new() };
         let ready = claims.iter().filter(|claim| claim.from <= height);
