@@ -127,7 +127,7 @@ async fn a_bitcoind_that_is_starting_is_waited_for() -> Result<()> {
         .await?;
     alice.pays(&bob, Msat::new(5_000_000)).await?;
     proxy.set(Answers::Pass);
-    at_height(&alice, cluster.bitcoind().height()?).await?;
+    alice.is_at_tip().await?;
     alice.closes(&channel).await
 }
 
@@ -145,7 +145,7 @@ async fn a_pruned_bitcoind_serves_whoever_needs_nothing_old() -> Result<()> {
     }
     let height = cluster.bitcoind().height()?;
     for daemon in [&alice, &bob] {
-        at_height(daemon, height).await?;
+        daemon.is_at_tip().await?;
     }
     let rpc = cluster.bitcoind().rpc();
     let pruned: u64 = rpc.call("pruneblockchain", &[(height - 300).into()])?;
