@@ -27,6 +27,9 @@ pub enum Input {
     Connected(Negotiated),
     /// The connection is gone.
     Disconnected,
+    /// A witness that only we can have written says that our commitment had this number once: all
+    /// before it are revoked. If ours is older, the channel is not run any more (rules 4.4).
+    Witnessed(u64),
     /// All change sets up to this number are durable.
     Persisted(u64),
     /// Something the node wants.

@@ -17,6 +17,7 @@ mod onchain;
 mod opening;
 mod opening_rules;
 mod reestablish;
+mod restored;
 mod simple_close;
 mod simple_close_rules;
 mod simulator;

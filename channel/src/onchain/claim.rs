@@ -82,7 +82,7 @@ impl Claim {
 
     /// With the first block that may hold it, the output being in one of height `confirmed`
     /// (BIP 68, and a lock time of L allows the block after L).
-    pub(super) fn confirmed_at(self, confirmed: Height) -> Self {
+    pub(crate) fn confirmed_at(self, confirmed: Height) -> Self {
         let sequence = self.spend.sequence;
         let delay = match sequence.is_height_locked() {
             true => sequence.to_consensus_u32() & 0xffff,

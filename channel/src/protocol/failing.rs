@@ -66,9 +66,18 @@ impl Open {
         }
     }
 
-    /// The peer proved that our state is old: say so, so that it publishes its own, and wait.
+    /// What we had written down elsewhere shows whether our state is old: what was revoked since
+    /// would lose all funds.
+    pub(super) fn witnessed(&mut self, number: u64, tools: &mut Tools<'_>) {
+        let revoked = number > self.contract.state.local_number;
+        if revoked && !self.life.behind && !self.is_settled() && self.life.spent_by.is_none() {
+            self.fall_behind(tools);
+        }
+    }
+
+    /// Our state is known to be old: say so, so that the peer publishes its own, and wait.
     pub(super) fn fall_behind(&mut self, tools: &mut Tools<'_>) {
-        self.life.behind = true;
+        (self.life.behind, self.dirty_life) = (true, true);
         self.fail("our state is older than the peer's: please close the channel".into(), tools);
         self.link = Link::Down;
     }

@@ -8,6 +8,7 @@
 //!   reestablish  channel_reestablish: what to repeat after a reconnection
 //!   closing      shutdown, then closing_complete or closing_signed: ES
 //!   failing      error, warning, our commitment on chain, D and RD
+//!   restored     a channel of which only the static backup is left
 //! ```
 
 pub mod closing;
@@ -15,6 +16,7 @@ pub mod failing;
 pub mod open;
 pub mod opening;
 pub mod reestablish;
+pub mod restored;
 pub mod settling;
 pub mod terms;
 pub mod updating;

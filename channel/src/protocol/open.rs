@@ -266,6 +266,7 @@ impl Open {
             }
             Input::Connected(negotiated) => self.connected(negotiated, tools),
             Input::Disconnected => self.disconnected(tools),
+            Input::Witnessed(number) => self.witnessed(number, tools),
             Input::Persisted(_) => {}
             Input::Minute => {
                 let done = self.minute();

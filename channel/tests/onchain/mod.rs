@@ -6,3 +6,5 @@ mod chain;
 mod settling;
 mod tree;
 mod unilateral;
+
+pub use chain::Chain;
