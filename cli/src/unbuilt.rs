@@ -9,12 +9,12 @@ pub const COMMANDS: &[&str] = &[
     "abandonchannel", "addholdinvoice", "autopilot", "batchopenchannel", "buildroute",
     "cancelinvoice", "chain", "createwatchonly", "decryptdebugpackage", "deletecanceledinvoice",
     "deletefwdhistory", "deletepayments", "describegraph", "encryptdebugpackage",
-    "estimateroutefee", "exportchanbackup", "feereport", "fish-completion", "fwdinghistory",
+    "estimateroutefee", "feereport", "fish-completion", "fwdinghistory",
     "generatemanpage", "getchaninfo", "getdebuginfo", "getmccfg", "getnetworkinfo", "getnodeinfo",
     "getnodemetrics", "importgraph", "importmc", "loadmc", "neutrino", "peers", "profile",
-    "querymc", "queryprob", "queryroutes", "resetmc", "restorechanbackup", "sendcustom",
+    "querymc", "queryprob", "queryroutes", "resetmc", "sendcustom",
     "sendtoroute", "setmccfg", "settleinvoice", "signmessage", "subscribecustom", "tower",
-    "updatechanpolicy", "updatechanstatus", "verifychanbackup", "verifymessage", "wallet",
+    "updatechanpolicy", "updatechanstatus", "verifymessage", "wallet",
     "wtclient",
 ];
 
@@ -30,14 +30,6 @@ enum Takes {
 /// Flags by their command, none for those that stand before the command.
 const FLAGS: &[(&str, &[(&str, Takes)])] = &[
     ("", &[("profile", Takes::Text), ("macfromjar", Takes::Text), ("insecure", Takes::Nothing)]),
-    (
-        "create",
-        &[
-            ("single_backup", Takes::Text),
-            ("multi_backup", Takes::Text),
-            ("multi_file", Takes::Text),
-        ],
-    ),
     (
         "openchannel",
         &[("psbt", Takes::Nothing), ("base_psbt", Takes::Text), ("no_publish", Takes::Nothing)],

@@ -43,6 +43,10 @@ const LINES: &[(&str, &str)] = &[
     ("listchannels", ""),
     ("listaliases", ""),
     ("closedchannels", ""),
+    ("exportchanbackup TXID:0", ""),
+    ("exportchanbackup --all", ""),
+    ("verifychanbackup --single_backup=aa", ""),
+    ("restorechanbackup --multi_backup=aa", ""),
     ("listpayments", ""),
     ("debuglevel --show", ""),
     ("decodepayreq lnbc1", ""),
@@ -142,7 +146,7 @@ async fn every_command_makes_lnclis_calls() {
         assert_eq!(made, expected, "{command}");
         compared += 1;
     }
-    assert_eq!(compared, LINES.len());
+    assert_eq!(compared, LINES.iter().map(|(line, _)| first(line)).collect::<BTreeSet<_>>().len());
 }
 
 #[tokio::test]

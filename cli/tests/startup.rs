@@ -101,6 +101,23 @@ async fn create_restores_from_words_or_from_a_key() {
 }
 
 #[tokio::test]
+async fn create_restores_channels_from_their_backup() {
+    let daemon = daemon().await;
+    let file = daemon.directory.path().join("channel.backup");
+    std::fs::write(&file, [0xbe, 0xef]).unwrap();
+    let line = format!("create --multi_file {}", file.display());
+    let typed = format!("password\npassword\ny\n{}\n\n", words().join(" "));
+    let ended = daemon.cli_with_input(&line, &typed).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let asked: InitWalletRequest = daemon.call(0).request();
+    let multi = asked.channel_backups.unwrap().multi_chan_backup.unwrap();
+    assert_eq!(multi.multi_chan_backup, [0xbe, 0xef]);
+    std::fs::remove_file(&file).unwrap();
+    let ended = daemon.cli_with_input(&line, &typed).await;
+    assert!(ended.stderr.contains("cannot read the backup"), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn create_without_files_gives_the_only_macaroon() {
     let daemon = daemon().await;
     let key = "11".repeat(32);

@@ -7,6 +7,7 @@
 )]
 
 mod at_once;
+mod backups;
 mod bitcoind;
 mod bitcoind_trouble;
 mod chain_box;

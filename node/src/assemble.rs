@@ -2,11 +2,13 @@
 //! are not needed for that, and hear nothing yet.
 
 use crate::auth::Bakery;
+use crate::backup::Backups;
 use crate::chain::{Chain, ChainConfig, RpcAuth};
 use crate::channels::announce::Forwarding;
 use crate::channels::opening::{restore_all, Numbers};
 use crate::channels::policy::Limits;
 use crate::channels::registry::Registry;
+use crate::channels::restored;
 use crate::channels::services::Services;
 use crate::config::{BitcoindAuth, Config};
 use crate::keys::KeyRing;
@@ -47,6 +49,7 @@ pub async fn node(
     let switchboard = switchboard.map_err(|e| e.to_string())?;
     let sweeper = Sweeper::new(store.clone(), chain.clone(), keys.clone(), money.clone());
     let sweeper = Arc::new(sweeper.map_err(|e| e.to_string())?);
+    let backups = Arc::new(Backups::new(&keys, store.clone(), config.backup_path()));
     let services = Arc::new(Services {
         store,
         peers: Peers::new(peers_config(&config, &keys), peer_events),
@@ -58,6 +61,7 @@ pub async fn node(
         hub: Arc::new(BoardHub(switchboard.clone())),
         funds: money.clone(),
         sweeper,
+        backups,
         registry,
         chain_hash: ChainHash::using_genesis_block(config.network),
         limits: limits(&config),
@@ -117,6 +121,7 @@ fn forwarding(config: &Config) -> Forwarding {
 async fn restore(services: &Arc<Services>, money: &Money) -> Result<(), String> {
     let sent = load_broadcasts(&services.store).map_err(|e| e.to_string())?;
     let records = restore_all(services).map_err(|e| e.to_string())?;
+    restored::start_all(services).map_err(|e| e.to_string())?;
     let mut known: Vec<_> = records.iter().map(|record| record.outpoint.txid).collect();
     known.extend(sent.iter().map(Transaction::compute_txid));
     let mut unit = Unit::new();

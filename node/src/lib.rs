@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod auth;
+pub mod backup;
 pub mod chain;
 pub mod channels;
 pub mod clock;

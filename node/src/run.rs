@@ -54,7 +54,7 @@ pub async fn run(config: Config, stop: watch::Sender<bool>) -> Result<(), Failur
     crate::files::make_private_directory(&directory).map_err(|e| say("data directory")(&e))?;
     let store = Store::open(&config.database_path()).map_err(text)?;
     let front = Arc::new(Front::default());
-    let (unlocker, opened) = Unlocker::new(config.seed_path(), store.clone());
+    let (unlocker, opened) = Unlocker::new(config.seed_path(), store.clone(), config.network);
     front.reached(first_state(&config, &unlocker));
     let served = rpc::serve(&config, &front, unlocker.clone()).await?;
     let ended = live(config, &store, &front, &unlocker, opened, stop).await;
@@ -104,6 +104,8 @@ async fn live(
     let node = Arc::new(node.await?);
     tokio::spawn(pumps::peers(node.services.clone(), peer_news));
     tokio::spawn(expire_invoices(node.switchboard.clone()));
+    let backups = node.services.backups.clone();
+    tokio::spawn(async move { backups.keep().await });
     front.active(rpc::routes(&node));
     let mut failed = store.failed();
     let ended = tokio::select! {

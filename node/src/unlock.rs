@@ -10,11 +10,13 @@
 //! between leaves no wallet that forgot to look for its coins.
 
 use crate::auth::RootKey;
+use crate::backup::{restore, BackupError, Vault};
 use crate::clock::unix_time;
 use crate::keys::seed_file::{self, check_new_password, Cost};
-use crate::keys::{KeyError, Seed};
+use crate::keys::{KeyError, KeyRing, Seed};
 use crate::store::{Store, StoreError, Unit};
 use crate::wallet::{ask_recovery, asked_recovery, WalletError};
+use bitcoin::Network;
 use rand::{rngs::OsRng, RngCore};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +82,9 @@ pub enum UnlockError {
     /// What was given for InitWallet or UnlockWallet.
     #[error("recovery window {0} must not be negative")]
     Window(i32),
+    /// What was given for InitWallet or UnlockWallet.
+    #[error("channel backups cannot be restored: {0}")]
+    Backup(#[from] BackupError),
     /// The daemon stopped meanwhile.
     #[error("the daemon stops; its log tells why")]
     Stopped,
@@ -97,6 +102,17 @@ pub struct Init {
     pub stateless: bool,
     /// The first root key of macaroons; empty for a drawn one.
     pub root_key: Vec<u8>,
+    /// Channels to restore.
+    pub backups: Sealed,
+}
+
+/// Backups of channels, as they were exported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sealed {
+    /// Of one channel each.
+    pub singles: Vec<Vec<u8>>,
+    /// Of several channels in one.
+    pub multi: Option<Vec<u8>>,
 }
 
 /// Where a wallet's keys come from.
@@ -112,6 +128,7 @@ pub enum Source {
 pub struct Unlocker {
     path: PathBuf,
     store: Store,
+    network: Network,
     /// The last seed that GenSeed gave away: if the wallet is made of it, its birthday is known.
     drawn: Arc<Mutex<Option<Seed>>>,
     /// The first who opens the wallet takes it.
@@ -120,10 +137,14 @@ pub struct Unlocker {
 
 impl Unlocker {
     /// An unlocker of the wallet whose seed is in the file `path`; it comes through the receiver.
-    pub fn new(path: PathBuf, store: Store) -> (Unlocker, mpsc::Receiver<Opened>) {
+    pub fn new(
+        path: PathBuf,
+        store: Store,
+        network: Network,
+    ) -> (Unlocker, mpsc::Receiver<Opened>) {
         let (opened, receiver) = mpsc::channel(1);
         let opened = Arc::new(tokio::sync::Mutex::new(Some(opened)));
-        (Unlocker { path, store, drawn: Arc::default(), opened }, receiver)
+        (Unlocker { path, store, network, drawn: Arc::default(), opened }, receiver)
     }
 
     /// Whether there is a wallet.
@@ -175,6 +196,7 @@ impl Unlocker {
             seed = drawn;
         }
         let mut unit = Unit::new();
+        self.restore(&seed, &init.backups, &mut unit)?;
         ask_recovery(window, &mut unit);
         self.store.commit(unit).await?;
         let (path, new, password) = (self.path.clone(), seed.clone(), init.password);
@@ -192,18 +214,34 @@ impl Unlocker {
         password: Vec<u8>,
         recovery_window: i32,
         stateless: bool,
+        backups: &Sealed,
     ) -> Result<Vec<u8>, UnlockError> {
         let mut turn = self.opened.lock().await;
         let window = window(recovery_window)?;
         let seed = self.open(password).await?;
+        let mut unit = Unit::new();
+        self.restore(&seed, backups, &mut unit)?;
         // A search that goes on already goes on where it is.
         if window > asked_recovery(&self.store)? {
-            let mut unit = Unit::new();
             ask_recovery(window, &mut unit);
-            self.store.commit(unit).await?;
         }
+        self.store.commit(unit).await?;
         let files = if stateless { Files::Leave } else { Files::Write };
         go_on(&mut turn, seed, None, files).await
+    }
+
+    /// Adds a row for each channel of these backups that is not known yet.
+    fn restore(&self, seed: &Seed, backups: &Sealed, unit: &mut Unit) -> Result<(), UnlockError> {
+        let vault = Vault::new(&KeyRing::new(seed, self.network)?);
+        let mut singles = Vec::new();
+        for sealed in &backups.singles {
+            singles.push(vault.open_single(sealed)?);
+        }
+        if let Some(sealed) = &backups.multi {
+            singles.extend(vault.open_multi(sealed)?);
+        }
+        restore::plan(&self.store, &singles, unit)?;
+        Ok(())
     }
 
     /// Gives the wallet another password and opens it. The admin macaroon, once the daemon has

@@ -1,6 +1,7 @@
 //! Stories about the parts of the daemon.
 
 mod auth;
+mod backup;
 mod chain;
 mod config;
 mod desk;

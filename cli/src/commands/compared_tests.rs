@@ -15,6 +15,7 @@ const OURS: [&str; 3] = ["format", "help", "version"];
 /// lncli's words for positional arguments (variables of its code) where ours go by another name.
 const WORDS: &[(&str, &str)] = &[
     ("amount", "AMT"),
+    ("chanPointStr", "CHAN_POINT"),
     ("destNode", "DEST"),
     ("delta", "FINAL_CLTV_DELTA"),
     ("destMacFile", "CONSTRAINED_MACAROON_FILE"),

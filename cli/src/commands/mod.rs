@@ -1,6 +1,7 @@
 //! The commands: one enum for each way of reaching the daemon, and a module for each part of the
 //! node that they are about.
 
+mod backups;
 mod channels;
 mod closing;
 #[cfg(test)]
@@ -111,6 +112,12 @@ pub enum Online {
     CloseChannel(closing::CloseChannel),
     /// Close every channel
     CloseAllChannels(closing::CloseAllChannels),
+    /// Back up a channel, or all of them
+    ExportChanBackup(backups::ExportChanBackup),
+    /// Check a backup of channels
+    VerifyChanBackup(backups::Given),
+    /// Restore channels from a backup: their peers close them
+    RestoreChanBackup(backups::Given),
     /// Make an invoice
     AddInvoice(invoices::AddInvoice),
     /// Show an invoice
@@ -216,6 +223,13 @@ impl Online {
             Self::ListAliases => answer!(node.lightning.list_aliases(ListAliasesRequest {})),
             Self::CloseChannel(c) => c.run(node).await,
             Self::CloseAllChannels(c) => c.run(node).await,
+            Self::ExportChanBackup(c) => c.run(node).await,
+            Self::VerifyChanBackup(c) => {
+                answer!(node.lightning.verify_chan_backup(c.verification()?))
+            }
+            Self::RestoreChanBackup(c) => {
+                answer!(node.lightning.restore_channel_backups(c.restoration()?))
+            }
             Self::AddInvoice(c) => answer!(node.lightning.add_invoice(c.request()?)),
             Self::LookupInvoice(c) => answer!(node.lightning.lookup_invoice(c.request()?)),
             Self::ListInvoices(c) => answer!(node.lightning.list_invoices(c.request())),

@@ -1,5 +1,6 @@
 //! Before the node runs: create, unlock, changepassword, state. None of them shows a macaroon.
 
+use super::backups::AtCreation;
 use crate::connect::{home, Node};
 use crate::error::CliError;
 use crate::parse::hex_bytes;
@@ -29,14 +30,18 @@ pub struct Create {
     /// Root key of the macaroons, 32 bytes in hex [default: drawn by the daemon]
     #[arg(long)]
     mac_root_key: Option<String>,
+    #[command(flatten)]
+    backups: AtCreation,
 }
 
 impl Create {
     pub(super) async fn run(self, node: &mut Node) -> Result<(), CliError> {
         refuse_save_to(self.stateless_init, self.save_to.as_deref())?;
         let macaroon_root_key = hex_bytes(self.mac_root_key.as_deref(), "mac_root_key")?;
+        let channel_backups = self.backups.backups()?;
         let wallet_password = new_password("wallet password")?;
         let mut request = seed(node).await?;
+        request.channel_backups = channel_backups;
         request.wallet_password = wallet_password.into_bytes();
         request.stateless_init = self.stateless_init;
         request.macaroon_root_key = macaroon_root_key;

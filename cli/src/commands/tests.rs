@@ -62,7 +62,11 @@ fn asked(line: &str) -> Result<Value, String> {
         Online::EstimateFee(c) => c.request().map(|r| set(&r)),
         Online::ListChainTxns(c) => Ok(set(&c.request())),
         Online::ListUnspent(c) => c.request().map(|r| set(&r)),
-        Online::CloseAllChannels(_) => Err(CliError::text("asks by itself")),
+        Online::VerifyChanBackup(c) => c.verification().map(|r| set(&r)),
+        Online::RestoreChanBackup(c) => c.restoration().map(|r| set(&r)),
+        Online::CloseAllChannels(_) | Online::ExportChanBackup(_) => {
+            Err(CliError::text("asks by itself"))
+        }
     };
     request.map_err(|e| e.to_string())
 }
@@ -102,6 +106,37 @@ fn node_wallet_and_peers() {
         row("listpeers --list_errors", json!({})),
         row("stop", json!({})),
     ]);
+}
+
+#[test]
+fn backups() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("b");
+    std::fs::write(&file, [0xbe, 0xef]).unwrap();
+    let file = file.display();
+    let single = json!({"chan_backups": [{"chan_point": null, "chan_backup": "beef"}]});
+    let multi = json!({"chan_points": [], "multi_chan_backup": "beef"});
+    check(&[
+        row("verifychanbackup --multi_backup beef", json!({"multi_chan_backup": multi})),
+        row(&format!("verifychanbackup --multi_file {file}"), json!({"multi_chan_backup": multi})),
+        row("verifychanbackup --single_backup beef", json!({"single_chan_backups": single})),
+        row(
+            &format!("verifychanbackup --single_file {file}"),
+            json!({"single_chan_backups": single}),
+        ),
+        row("restorechanbackup --multi_backup beef", json!({"multi_chan_backup": "beef"})),
+        row("restorechanbackup --single_backup beef", json!({"chan_backups": single})),
+    ]);
+    let missing = format!("restorechanbackup --multi_file {file}x");
+    for (line, text) in [
+        ("verifychanbackup", "no backup is given"),
+        ("restorechanbackup --multi_backup aa --single_backup aa", "one backup only"),
+        ("verifychanbackup --single_backup xy", "unable to decode single_backup"),
+        (missing.as_str(), "cannot read the backup"),
+    ] {
+        let error = asked(line).unwrap_err();
+        assert!(error.contains(text), "{line}: {error}");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub async fn told(seen: &mut Seen) -> Result<BTreeSet<String>> {
     around(&alice, seen).await?;
     coins(&alice, seen).await?;
     open(&alice, &bob, seen).await?;
+    backups(&alice, seen).await?;
     invoices(&alice, &bob, seen).await?;
     payments(&alice, &bob, seen).await?;
     in_flight(&alice, &bob, seen).await?;
@@ -108,6 +109,21 @@ async fn coins(alice: &Daemon, seen: &mut Seen) -> Result<()> {
     seen.note(lightning.list_unspent(request).await?.into_inner());
     let request = GetTransactionsRequest { end_height: -1, ..Default::default() };
     seen.note(lightning.get_transactions(request).await?.into_inner());
+    Ok(())
+}
+
+async fn backups(alice: &Daemon, seen: &mut Seen) -> Result<()> {
+    let mut lightning = alice.lightning().await?;
+    let all = lightning.export_all_channel_backups(ChanBackupExportRequest {}).await?.into_inner();
+    let all = seen.note(all);
+    let chan_point = all.multi_chan_backup.as_ref().and_then(|multi| multi.chan_points.first());
+    let request = ExportChannelBackupRequest { chan_point: chan_point.cloned() };
+    seen.note(lightning.export_channel_backup(request).await?.into_inner());
+    seen.note(lightning.verify_chan_backup(all.clone()).await?.into_inner());
+    let multi = all.multi_chan_backup.unwrap_or_default().multi_chan_backup;
+    let backup = Some(restore_chan_backup_request::Backup::MultiChanBackup(multi));
+    let request = RestoreChanBackupRequest { backup };
+    seen.note(lightning.restore_channel_backups(request).await?.into_inner());
     Ok(())
 }
 

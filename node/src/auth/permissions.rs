@@ -49,13 +49,19 @@ fn lightning(method: &str) -> Option<&'static [Op]> {
         "ListPeers" | "SubscribePeerEvents" => &[PEERS_READ],
         "ConnectPeer" | "DisconnectPeer" => &[PEERS_WRITE],
         "OpenChannel" | "OpenChannelSync" | "CloseChannel" => &[OFFCHAIN_WRITE, ONCHAIN_WRITE],
-        "AbandonChannel" | "SendPayment" | "SendPaymentSync" => &[OFFCHAIN_WRITE],
+        "AbandonChannel" | "SendPayment" | "SendPaymentSync" | "RestoreChannelBackups" => {
+            &[OFFCHAIN_WRITE]
+        }
         "ListChannels"
         | "PendingChannels"
         | "ClosedChannels"
         | "ListAliases"
         | "ChannelBalance"
         | "SubscribeChannelEvents"
+        | "ExportChannelBackup"
+        | "ExportAllChannelBackups"
+        | "VerifyChanBackup"
+        | "SubscribeChannelBackups"
         | "DecodePayReq"
         | "ListPayments" => &[OFFCHAIN_READ],
         "BakeMacaroon" => &[("macaroon", "generate")],

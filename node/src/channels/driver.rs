@@ -68,6 +68,8 @@ pub struct Driver {
     give_up_at: Instant,
     /// The record changed: it goes with the next change set.
     record_changed: bool,
+    /// The channel came, or came nearer to its end: its backup may have to follow.
+    backup_changed: bool,
     /// Rows wait that no change set may come for.
     flush: bool,
     /// What spent F.
@@ -115,6 +117,7 @@ impl Driver {
             close_watchers: Vec::new(),
             give_up_at: Instant::now().checked_add(OPEN_WITHIN).unwrap_or_else(Instant::now),
             record_changed: false,
+            backup_changed: false,
             flush: false,
             spent_by: None,
             swept: false,
@@ -213,6 +216,7 @@ impl Driver {
                 self.announcer.disconnected();
                 self.tell(Input::Disconnected);
             }
+            ToChannel::Witnessed(number) => self.tell(Input::Witnessed(number)),
             ToChannel::Command(command, reply) => {
                 let outcome = self.channel.handle(Input::Command(command));
                 if let Some(reply) = reply {
@@ -313,7 +317,7 @@ impl Driver {
 
     /// Has what waits for the next change set written, when there may be none for a while.
     pub(super) fn flush_soon(&mut self) {
-        self.flush = true;
+        (self.flush, self.backup_changed) = (true, true);
     }
 
     /// A fresh script of the wallet's; its row goes with the next change set.

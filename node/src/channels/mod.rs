@@ -18,6 +18,7 @@ pub mod policy;
 pub mod pumps;
 pub mod record;
 pub mod registry;
+pub mod restored;
 pub mod services;
 mod snapshot;
 
@@ -35,6 +36,7 @@ use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
 use tokio::sync::oneshot;
 
+use crate::backup::Single;
 use crate::peer::PeerLink;
 use crate::store::{StoreError, Unit};
 
@@ -48,6 +50,8 @@ pub enum ToChannel {
     PeerUp(PeerLink, Negotiated),
     /// The connection is gone.
     PeerDown,
+    /// Our own witness says that our commitment had this number once.
+    Witnessed(u64),
     /// A command, and where its outcome goes.
     Command(Command, Option<oneshot::Sender<Result<Handled, Refused>>>),
     /// Offers that arrive together go out together.
@@ -165,6 +169,19 @@ pub struct Snapshot {
     pub active: bool,
     /// What is known once it is funded.
     pub funded: Option<FundedSnapshot>,
+    /// What is known if only its backup is left.
+    pub restored: Option<RestoredSnapshot>,
+}
+
+/// What a channel tells about itself that was restored from its backup.
+#[derive(Clone, Debug)]
+pub struct RestoredSnapshot {
+    /// The backup.
+    pub backup: Single,
+    /// What spent F.
+    pub spent: Option<record::SpentRecord>,
+    /// The peer was asked to close, since the start.
+    pub told: bool,
 }
 
 /// What a funded channel tells about itself.
@@ -218,6 +235,8 @@ pub struct FundedSnapshot {
     pub closing_height: Option<Height>,
     /// Why it failed.
     pub failed: Option<String>,
+    /// Our state is older than what was: it waits for the peer's commitment.
+    pub behind: bool,
     /// The peer's policy for it, if it told one.
     pub remote_update: Option<msgs::ChannelUpdate>,
     /// What of ours waits on chain.

@@ -2,6 +2,7 @@
 
 use super::registry::Registry;
 use super::Hub;
+use crate::backup::Backups;
 use crate::chain::Chain;
 use crate::keys::KeyRing;
 use crate::peer::features::Protocol;
@@ -39,6 +40,8 @@ pub struct Services {
     pub funds: Arc<dyn Funds>,
     /// What takes their money on chain.
     pub sweeper: Arc<Sweeper>,
+    /// What is kept to bring channels back.
+    pub backups: Arc<Backups>,
     /// The other channels.
     pub registry: Registry,
     /// Which chain.

@@ -22,6 +22,7 @@ impl Driver {
             },
             active: open.is_some_and(|open| open.link == Link::Up),
             funded: open.map(|open| self.funded_snapshot(open)),
+            restored: None,
         }
     }
 
@@ -75,6 +76,7 @@ impl Driver {
                 .or_else(|| open.life.shutdown_sent.clone()),
             closing_height: spent.map(|spent| spent.height),
             failed: open.life.failed.clone(),
+            behind: open.life.behind,
             remote_update: self.announcer.remote_update.clone(),
             limbo: spent.map_or(Sat::ZERO, |spent| spent.limbo),
             matures_at: spent.and_then(|spent| spent.matures_at),

@@ -240,6 +240,11 @@ impl Config {
         self.network_dir().join("wallet.seed")
     }
 
+    /// The backup of all channels.
+    pub fn backup_path(&self) -> PathBuf {
+        self.network_dir().join("channel.backup")
+    }
+
     /// The TLS certificate, which clients read.
     pub fn tls_cert_path(&self) -> PathBuf {
         self.base_dir.join("tls.cert")

@@ -3,7 +3,7 @@
 //! ```text
 //! 24 words ── m ─┬─ m/1017'/coin'/6'/0/0   node key
 //!                ├─ m/1017'/coin'/5'/0/0   root of the channels' seeds, one a channel by index
-//!                ├─ m/1017'/coin'/7'/0/0   key for secrets in the database
+//!                ├─ m/1017'/coin'/7'/0/0   keys for secrets in the database and for backups
 //!                └─ m/84'/coin'/0'         wallet accounts: BIP 84, 49, 86
 //! ```
 //!

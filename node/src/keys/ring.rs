@@ -41,6 +41,7 @@ pub struct KeyRing {
     node: SecretKey,
     channels: [u8; 32],
     storage: [u8; 32],
+    backup: [u8; 32],
 }
 
 impl KeyRing {
@@ -59,6 +60,7 @@ impl KeyRing {
             node: key(NODE_KEY_FAMILY)?,
             channels: key(CHANNEL_FAMILY)?.secret_bytes(),
             storage: named(&key(STORAGE_FAMILY)?.secret_bytes(), b"fulmen storage"),
+            backup: named(&key(STORAGE_FAMILY)?.secret_bytes(), b"fulmen backup"),
         })
     }
 
@@ -80,6 +82,11 @@ impl KeyRing {
     /// The key under which secrets in the database are encrypted.
     pub fn storage_key(&self) -> [u8; 32] {
         self.storage
+    }
+
+    /// The key under which backups of channels are sealed.
+    pub fn backup_key(&self) -> [u8; 32] {
+        self.backup
     }
 
     /// The wallet account `m/purpose'/coin'/0'`.

@@ -1,10 +1,10 @@
 //! `lnrpc.Lightning`: one line a method; what they do is in `calls`.
 
 use super::calls::{
-    add_invoice, channel_balance, close_channel, closed_channels, connect_peer, debug_level,
-    decode_pay_req, get_info, get_recovery_info, invoices, list_aliases, list_channels,
-    list_payments, list_peers, macaroons, open_channel, pending_channels, send_coins, send_payment,
-    subscribe_invoices, transactions, wallet,
+    add_invoice, channel_backups, channel_balance, close_channel, closed_channels, connect_peer,
+    debug_level, decode_pay_req, get_info, get_recovery_info, invoices, list_aliases,
+    list_channels, list_payments, list_peers, macaroons, open_channel, pending_channels,
+    send_coins, send_payment, subscribe_invoices, transactions, wallet,
 };
 use super::{answers, gate, Answers};
 use crate::node::Node;
@@ -25,6 +25,7 @@ impl lnrpc::lightning_server::Lightning for Lightning {
     type OpenChannelStream = Answers<lnrpc::OpenStatusUpdate>;
     type SubscribeInvoicesStream = Answers<lnrpc::Invoice>;
     type CloseChannelStream = Answers<lnrpc::CloseStatusUpdate>;
+    type SubscribeChannelBackupsStream = Answers<lnrpc::ChanBackupSnapshot>;
     type SubscribeTransactionsStream = Answers<lnrpc::Transaction>;
 
     async fn get_info(&self, _: Request<lnrpc::GetInfoRequest>) -> Answer<lnrpc::GetInfoResponse> {
@@ -179,6 +180,41 @@ impl lnrpc::lightning_server::Lightning for Lightning {
     ) -> Answer<Self::CloseChannelStream> {
         let closed = close_channel::close_channel(self.node.clone(), request.into_inner()).await;
         closed.map(|news| Response::new(answers(news)))
+    }
+
+    async fn export_channel_backup(
+        &self,
+        request: Request<lnrpc::ExportChannelBackupRequest>,
+    ) -> Answer<lnrpc::ChannelBackup> {
+        channel_backups::export(&self.node, request.into_inner()).map(Response::new)
+    }
+
+    async fn export_all_channel_backups(
+        &self,
+        _: Request<lnrpc::ChanBackupExportRequest>,
+    ) -> Answer<lnrpc::ChanBackupSnapshot> {
+        channel_backups::export_all(&self.node).map(Response::new)
+    }
+
+    async fn verify_chan_backup(
+        &self,
+        request: Request<lnrpc::ChanBackupSnapshot>,
+    ) -> Answer<lnrpc::VerifyChanBackupResponse> {
+        channel_backups::verify(&self.node, &request.into_inner()).map(Response::new)
+    }
+
+    async fn restore_channel_backups(
+        &self,
+        request: Request<lnrpc::RestoreChanBackupRequest>,
+    ) -> Answer<lnrpc::RestoreBackupResponse> {
+        channel_backups::restore(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn subscribe_channel_backups(
+        &self,
+        _: Request<lnrpc::ChannelBackupSubscription>,
+    ) -> Answer<Self::SubscribeChannelBackupsStream> {
+        Ok(Response::new(answers(channel_backups::subscribe(self.node.clone()))))
     }
 
     async fn add_invoice(

@@ -1,7 +1,8 @@
 //! `lnrpc.WalletUnlocker`: from the API's words to [`Unlocker`]'s.
 
+use super::calls::channel_backups::{multi_in, singles_in};
 use super::calls::failed;
-use crate::unlock::{Init, Source, Unlocker};
+use crate::unlock::{Init, Sealed, Source, Unlocker};
 use fulmen_proto::lnrpc;
 use tonic::{async_trait, Request, Response, Status};
 
@@ -34,7 +35,6 @@ impl lnrpc::wallet_unlocker_server::WalletUnlocker for WalletUnlocker {
     ) -> Answer<lnrpc::InitWalletResponse> {
         let request = request.into_inner();
         no_passphrase(&request.aezeed_passphrase)?;
-        no_backups(request.channel_backups.as_ref())?;
         if request.watch_only.is_some() {
             return Err(failed("watch-only wallets are not built into fulmen yet"));
         }
@@ -50,6 +50,7 @@ impl lnrpc::wallet_unlocker_server::WalletUnlocker for WalletUnlocker {
             recovery_window: request.recovery_window,
             stateless: request.stateless_init,
             root_key: request.macaroon_root_key,
+            backups: backups(request.channel_backups),
         });
         let admin_macaroon = made.await.map_err(failed)?;
         Ok(Response::new(lnrpc::InitWalletResponse { admin_macaroon }))
@@ -60,9 +61,9 @@ impl lnrpc::wallet_unlocker_server::WalletUnlocker for WalletUnlocker {
         request: Request<lnrpc::UnlockWalletRequest>,
     ) -> Answer<lnrpc::UnlockWalletResponse> {
         let request = request.into_inner();
-        no_backups(request.channel_backups.as_ref())?;
         let (window, stateless) = (request.recovery_window, request.stateless_init);
-        let opened = self.unlocker.unlock(request.wallet_password, window, stateless);
+        let backups = backups(request.channel_backups);
+        let opened = self.unlocker.unlock(request.wallet_password, window, stateless, &backups);
         opened.await.map_err(failed)?;
         Ok(Response::new(lnrpc::UnlockWalletResponse {}))
     }
@@ -90,17 +91,8 @@ fn no_passphrase(passphrase: &[u8]) -> Result<(), Status> {
     }
 }
 
-fn no_backups(backups: Option<&lnrpc::ChanBackupSnapshot>) -> Result<(), Status> {
-    let single = |backups: &lnrpc::ChanBackupSnapshot| {
-        backups.single_chan_backups.as_ref().is_some_and(|single| !single.chan_backups.is_empty())
-    };
-    let multi = |backups: &lnrpc::ChanBackupSnapshot| {
-        backups.multi_chan_backup.as_ref().is_some_and(|all| !all.multi_chan_backup.is_empty())
-    };
-    match backups {
-        Some(backups) if single(backups) || multi(backups) => {
-            Err(failed("restoring channel backups is not built into fulmen yet"))
-        }
-        _ => Ok(()),
-    }
+fn backups(given: Option<lnrpc::ChanBackupSnapshot>) -> Sealed {
+    let given = given.unwrap_or_default();
+    let singles = singles_in(&given).map(<[u8]>::to_vec).collect();
+    Sealed { singles, multi: multi_in(&given).map(<[u8]>::to_vec) }
 }

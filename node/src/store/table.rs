@@ -61,4 +61,8 @@ tables! {
     RootKey = "root_key",
     /// Forwarded HTLCs, for the operator's reports.
     Forward = "forward",
+    /// Channels that were restored from their backups, by number.
+    Restored = "restored",
+    /// What peers with channels have us keep (BOLT 1), by node id.
+    PeerStorage = "peer_storage",
 }

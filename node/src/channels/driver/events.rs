@@ -41,6 +41,8 @@ impl Driver {
                 Event::Claims => {}
                 Event::Abandoned(why) => {
                     self.abandoned(why, &mut unit);
+                    let backups = self.services.backups.clone();
+                    actions.push(Action::After(Box::new(move || backups.changed())));
                     flow = Flow::Ends;
                 }
             }

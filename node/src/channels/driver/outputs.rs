@@ -55,7 +55,9 @@ impl Driver {
         }
         self.deferred.push_back((id, actions));
         let on_durable = self.on_durable.clone();
+        let backup = self.backup_if_changed();
         let report = move |result: Result<(), StoreError>| {
+            backup();
             // The task may have ended meanwhile.
             let _ = on_durable.send(result.map(|()| id));
         };
@@ -79,7 +81,7 @@ impl Driver {
             closed: false,
             close_initiator: None,
         });
-        self.record_changed = true;
+        (self.record_changed, self.backup_changed) = (true, true);
         let (id, capacity) = (open.channel_id(), open.contract.funding.capacity);
         self.services.registry.set_capacity(id, capacity);
     }
@@ -131,8 +133,20 @@ impl Driver {
             false => return,
         };
         if !unit.is_empty() {
+            let backup = self.backup_if_changed();
             // A disk that fails stops the daemon: nobody needs to hear of it here.
-            self.services.store.enqueue(unit, |_| {}).await;
+            self.services.store.enqueue(unit, move |_| backup()).await;
+        }
+    }
+
+    /// To be done when what is written now is durable: backups are made of what is on disk.
+    fn backup_if_changed(&mut self) -> impl FnOnce() + Send + 'static {
+        let changed = std::mem::take(&mut self.backup_changed);
+        let backups = self.services.backups.clone();
+        move || {
+            if changed {
+                backups.changed();
+            }
         }
     }
 }

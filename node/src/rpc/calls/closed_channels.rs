@@ -1,6 +1,7 @@
 //! ClosedChannels: history.
 
 use super::{channel_point, sat};
+use crate::backup::{RestoredRecord, Single};
 use crate::channels::record::{ChannelRecord, Names, SpendKind, SpentRecord};
 use crate::node::Node;
 use fulmen_channel::params::Side;
@@ -18,6 +19,14 @@ pub async fn closed_channels(
         let Some(spent) = record.spent else { continue };
         let names = Names::load(&node.services.store, record).map_err(super::failed)?;
         let summary = summary(node, record, &spent, names);
+        if wanted(&request, summary.close_type()) {
+            channels.push(summary);
+        }
+    }
+    let restored = RestoredRecord::load_all(&node.services.store).map_err(super::failed)?;
+    for record in restored.iter().filter(|record| record.closed) {
+        let Some(spent) = record.spent else { continue };
+        let summary = restored_summary(node, &record.backup, &spent);
         if wanted(&request, summary.close_type()) {
             channels.push(summary);
         }
@@ -43,12 +52,6 @@ fn summary(
     spent: &SpentRecord,
     names: Names,
 ) -> lnrpc::ChannelCloseSummary {
-    let close_type = match spent.kind {
-        SpendKind::Mutual => ClosureType::CooperativeClose,
-        SpendKind::Local => ClosureType::LocalForceClose,
-        SpendKind::Remote | SpendKind::Other => ClosureType::RemoteForceClose,
-        SpendKind::Revoked => ClosureType::BreachClose,
-    };
     let initiator =
         if record.initiator { lnrpc::Initiator::Local } else { lnrpc::Initiator::Remote };
     let close_initiator = match record.close_initiator {
@@ -69,11 +72,50 @@ fn summary(
             SpendKind::Local => sat(spent.settled),
             _ => 0,
         },
-        close_type: close_type.into(),
+        close_type: close_type(spent.kind).into(),
         open_initiator: initiator.into(),
         alias_scids: names.aliases,
         zero_conf_confirmed_scid: names.confirmed.unwrap_or(0),
         close_initiator: close_initiator.into(),
+        ..Default::default()
+    }
+}
+
+fn close_type(kind: SpendKind) -> ClosureType {
+    match kind {
+        SpendKind::Mutual => ClosureType::CooperativeClose,
+        SpendKind::Local => ClosureType::LocalForceClose,
+        SpendKind::Remote | SpendKind::Other => ClosureType::RemoteForceClose,
+        SpendKind::Revoked => ClosureType::BreachClose,
+    }
+}
+
+/// Of a channel that was restored from its backup, which knows no names.
+fn restored_summary(
+    node: &Node,
+    backup: &Single,
+    spent: &SpentRecord,
+) -> lnrpc::ChannelCloseSummary {
+    let side = |side| match side {
+        Side::Local => lnrpc::Initiator::Local,
+        Side::Remote => lnrpc::Initiator::Remote,
+    };
+    lnrpc::ChannelCloseSummary {
+        channel_point: channel_point(backup.outpoint),
+        chain_hash: bitcoin::constants::genesis_block(node.config.network).block_hash().to_string(),
+        closing_tx_hash: spent.txid.to_string(),
+        remote_pubkey: backup.peer.to_string(),
+        capacity: sat(backup.capacity),
+        close_height: spent.height.number(),
+        settled_balance: sat(spent.settled),
+        close_type: close_type(spent.kind).into(),
+        open_initiator: side(backup.funder).into(),
+        close_initiator: match spent.kind {
+            SpendKind::Mutual => lnrpc::Initiator::Unknown,
+            SpendKind::Local => lnrpc::Initiator::Local,
+            _ => lnrpc::Initiator::Remote,
+        }
+        .into(),
         ..Default::default()
     }
 }

@@ -2,6 +2,7 @@
 //! comes of it into the answer.
 
 pub mod add_invoice;
+pub mod channel_backups;
 pub mod channel_balance;
 pub mod close_channel;
 pub mod closed_channels;

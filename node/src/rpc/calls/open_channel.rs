@@ -187,7 +187,7 @@ fn format(request: &lnrpc::OpenChannelRequest) -> Result<Option<CommitmentFormat
     }
 }
 
-fn point(outpoint: OutPoint) -> lnrpc::ChannelPoint {
+pub(super) fn point(outpoint: OutPoint) -> lnrpc::ChannelPoint {
     use lnrpc::channel_point::FundingTxid;
     lnrpc::ChannelPoint {
         funding_txid: Some(FundingTxid::FundingTxidBytes(outpoint.txid.to_byte_array().to_vec())),

@@ -2,7 +2,8 @@
 
 use super::list_channels::own_share;
 use super::{channel_point, commitment_type, floor, sat};
-use crate::channels::{FundedSnapshot, Snapshot};
+use crate::channels::record::SpentRecord;
+use crate::channels::{FundedSnapshot, RestoredSnapshot, Snapshot};
 use crate::node::Node;
 use bitcoin::consensus::encode::serialize_hex;
 use fulmen_channel::amount::Sat;
@@ -19,6 +20,15 @@ pub async fn pending_channels(
     let height = node.services.chain.tip().height.number();
     for handle in node.services.registry.all() {
         let Some(snapshot) = handle.describe().await else { continue };
+        if let Some(restored) = snapshot.restored.as_ref().filter(|_| snapshot.phase != "closed") {
+            match restored.spent {
+                None => answer.waiting_close_channels.push(restored_waiting(restored)),
+                Some(spent) => {
+                    let forced = restored_forced(restored, spent, height);
+                    answer.pending_force_closing_channels.push(forced);
+                }
+            }
+        }
         let Some(funded) = &snapshot.funded else { continue };
         match (snapshot.phase, funded.closing_height) {
             ("waiting for confirmations", None) => {
@@ -44,7 +54,9 @@ fn channel(snapshot: &Snapshot, funded: &FundedSnapshot) -> pending::PendingChan
         Side::Local => lnrpc::Initiator::Local,
         Side::Remote => lnrpc::Initiator::Remote,
     };
-    let flags = if funded.failed.is_some() {
+    let flags = if funded.behind {
+        "ChanStatusLocalDataLoss"
+    } else if funded.failed.is_some() {
         "ChanStatusCommitBroadcasted"
     } else if snapshot.phase == "closing" {
         "ChanStatusCoopBroadcasted"
@@ -63,6 +75,56 @@ fn channel(snapshot: &Snapshot, funded: &FundedSnapshot) -> pending::PendingChan
         commitment_type: commitment_type(params.format),
         chan_status_flags: flags.into(),
         private: !params.announce,
+        ..Default::default()
+    }
+}
+
+/// A channel of which only the backup is left; what it holds for us is not known yet.
+fn restored_channel(restored: &RestoredSnapshot) -> pending::PendingChannel {
+    let backup = &restored.backup;
+    let initiator = match backup.funder {
+        Side::Local => lnrpc::Initiator::Local,
+        Side::Remote => lnrpc::Initiator::Remote,
+    };
+    let flags = match restored.told || restored.spent.is_some() {
+        true => "ChanStatusLocalDataLoss|ChanStatusRestored",
+        false => "ChanStatusRestored",
+    };
+    pending::PendingChannel {
+        remote_node_pub: backup.peer.to_string(),
+        channel_point: channel_point(backup.outpoint),
+        capacity: sat(backup.capacity),
+        initiator: initiator.into(),
+        commitment_type: commitment_type(backup.format),
+        chan_status_flags: flags.into(),
+        private: !backup.announce,
+        ..Default::default()
+    }
+}
+
+fn restored_waiting(restored: &RestoredSnapshot) -> pending::WaitingCloseChannel {
+    pending::WaitingCloseChannel {
+        channel: Some(restored_channel(restored)),
+        commitments: Some(pending::Commitments::default()),
+        blocks_til_close_confirmed: 1,
+        ..Default::default()
+    }
+}
+
+fn restored_forced(
+    restored: &RestoredSnapshot,
+    spent: SpentRecord,
+    height: u32,
+) -> pending::ForceClosedChannel {
+    let matures = spent.matures_at.map_or(0, |at| at.number());
+    let left = i64::from(matures).saturating_sub(i64::from(height));
+    pending::ForceClosedChannel {
+        channel: Some(restored_channel(restored)),
+        closing_txid: spent.txid.to_string(),
+        limbo_balance: sat(spent.limbo),
+        maturity_height: matures,
+        blocks_til_maturity: i32::try_from(left).unwrap_or(i32::MAX),
+        anchor: pending::force_closed_channel::AnchorState::Lost.into(),
         ..Default::default()
     }
 }

@@ -1,0 +1,59 @@
+//! What there is to back up, read from the database: channels of which something may be ours.
+
+use super::record::RestoredRecord;
+use super::single::Single;
+use crate::channels::record::{load_params, ChannelRecord};
+use crate::store::{Store, StoreError, Table};
+use bitcoin::OutPoint;
+use fulmen_channel::params::{ChannelParams, Side};
+use std::collections::BTreeSet;
+
+/// The backup of every channel of which something may be ours, in the order of their numbers.
+///
+/// # Errors
+/// [`StoreError`] when a row cannot be read.
+pub fn load(store: &Store) -> Result<Vec<Single>, StoreError> {
+    let mut singles = Vec::new();
+    for record in ChannelRecord::load_all(store)?.iter().filter(|record| !record.closed) {
+        if let Some(params) = load_params(store, record.index)? {
+            singles.push(single(store, record, &params)?);
+        }
+    }
+    let restored = RestoredRecord::load_all(store)?;
+    singles.extend(restored.into_iter().filter(|record| !record.closed).map(|it| it.backup));
+    singles.sort_by_key(|single| single.index);
+    Ok(singles)
+}
+
+/// Every channel that the database has ever heard of.
+///
+/// # Errors
+/// [`StoreError`] when a row cannot be read.
+pub fn known(store: &Store) -> Result<BTreeSet<OutPoint>, StoreError> {
+    let channels = ChannelRecord::load_all(store)?.into_iter().map(|record| record.outpoint);
+    let restored = RestoredRecord::load_all(store)?.into_iter().map(|it| it.backup.outpoint);
+    Ok(channels.chain(restored).collect())
+}
+
+fn single(
+    store: &Store,
+    record: &ChannelRecord,
+    params: &ChannelParams,
+) -> Result<Single, StoreError> {
+    let address = store.get(Table::Peer, &record.peer.serialize())?;
+    Ok(Single {
+        index: record.index,
+        peer: record.peer,
+        addresses: address.and_then(|bytes| String::from_utf8(bytes).ok()).into_iter().collect(),
+        outpoint: record.outpoint,
+        capacity: record.capacity,
+        opened: record.opened_height,
+        funder: params.funder,
+        format: params.format,
+        scid_alias: params.scid_alias,
+        zero_conf: params.zero_conf(),
+        announce: params.announce,
+        ours: params.side(Side::Local).basepoints.payment,
+        theirs: params.side(Side::Remote).basepoints.payment,
+    })
+}
