@@ -14,7 +14,7 @@ use fulmen_proto::routerrpc::{SendPaymentRequest, TrackPaymentRequest};
 use tonic::{Code, Status};
 
 /// What happens, the code, and the text; `*` stands for anything.
-const TEXTS: [(&str, Code, &str); 17] = [
+const TEXTS: [(&str, Code, &str); 18] = [
     ("no wallet", Code::Unknown, "wallet not created, create one to enable full RPC access"),
     ("no permission", Code::Unknown, "permission denied"),
     ("unlocked", Code::Unknown, "wallet already unlocked, WalletUnlocker service is no longer *"),
@@ -23,6 +23,7 @@ const TEXTS: [(&str, Code, &str); 17] = [
     ("peer away", Code::Unknown, "peer * is not online"),
     ("no money", Code::Unknown, "not enough witness outputs to create funding*"),
     ("open to self", Code::Unknown, "cannot open channel to self"),
+    ("long memo", Code::Unknown, "provided memo (*) is of length 501, exceeds 500"),
     ("many pending", Code::Unknown, "Number of pending channels exceed maximum"),
     ("no coins", Code::Unknown, "insufficient funds available to construct transaction"),
     ("same hash", Code::Unknown, "invoice with payment hash already exists"),
@@ -35,13 +36,12 @@ const TEXTS: [(&str, Code, &str); 17] = [
 ];
 
 /// What this story does not provoke, and why.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 7] = [
     ("wallet locked, wrong or short password, wallet exists", "wallet_life"),
     ("chain backend is still syncing", "refusals"),
     ("the RPC server is in the process of starting up", "over at once: rpc/gate.rs"),
     ("waiting to start", "over at once: rpc/gate.rs"),
     ("channels cannot be created before the wallet is fully synced", "needs a chain that stalls"),
-    ("provided memo", "memo is not built"),
     ("synchronizing blockchain", "needs a peer on a chain that stalls"),
     ("peer exiting, disconnected", "needs a peer that goes between two messages"),
 ];
@@ -111,6 +111,8 @@ async fn are_those_of_lnd() -> Result<()> {
     alice.receives_coins(Sat::new(3_000_000)).await?;
     alice.opens(&bob, Sat::new(1_000_000)).await?;
     paying(&mut seen, &alice, &bob).await?;
+    let noted = OpenChannelRequest { memo: "m".repeat(501), ..opening(&bob) };
+    seen.says("long memo", lightning.open_channel_sync(noted).await);
     alice.begins_to_open(&bob, Sat::new(500_000), |_| {}).await?;
     seen.says("many pending", lightning.open_channel_sync(opening(&bob)).await);
     let missed: Vec<_> = TEXTS.iter().filter(|(name, ..)| !seen.0.contains(name)).collect();

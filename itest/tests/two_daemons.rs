@@ -6,6 +6,7 @@ use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::Result;
 use fulmen_itest::regtest::{Cluster, Daemon, Peer};
 use fulmen_proto::lnrpc::invoice::InvoiceState;
+use fulmen_proto::lnrpc::OpenChannelRequest;
 
 const CAPACITY: Sat = Sat::new(1_000_000);
 
@@ -92,6 +93,25 @@ pub async fn orderly_restart(cluster: Cluster) -> Result<()> {
     bob.active_channel(alice_id).await?;
     bob.pays(&alice, Msat::new(20_000_000)).await?;
     both_agree(&alice, &bob).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_and_noted_at_the_opening_is_kept() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let (alice, bob) = (cluster.daemon("alice").await?, cluster.daemon("bob").await?);
+    alice.receives_coins(Sat::new(2_000_000)).await?;
+    alice.connects(&bob).await?;
+    let change = |request: &mut OpenChannelRequest| {
+        (request.push_sat, request.memo) = (250_000, "rent".into());
+    };
+    alice.opens_with(&bob, CAPACITY, change).await?;
+    for (daemon, memo) in [(&alice, "rent"), (&bob, "")] {
+        daemon.stops().await?;
+        daemon.starts().await?;
+        let channel = daemon.channel().await?;
+        assert_eq!((channel.push_amount_sat, channel.memo.as_str()), (250_000, memo));
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

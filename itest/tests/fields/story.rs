@@ -140,6 +140,7 @@ async fn open(alice: &Daemon, bob: &Daemon, seen: &mut Seen) -> Result<()> {
         local_funding_amount: 1_000_000,
         push_sat: 200_000,
         private: true,
+        memo: "to bob".into(),
         ..Default::default()
     };
     let mut updates = lightning.open_channel(wanted.clone()).await?.into_inner();
@@ -157,8 +158,8 @@ async fn open(alice: &Daemon, bob: &Daemon, seen: &mut Seen) -> Result<()> {
     alice.bitcoind().mine(6)?;
     // It is told in whole seconds.
     alice
-        .until("a channel is a second old", async || {
-            Ok(alice.channels().await?.iter().any(|channel| channel.lifetime > 0).then_some(()))
+        .until("its peer was there for a second", async || {
+            Ok(alice.channels().await?.iter().any(|channel| channel.uptime > 0).then_some(()))
         })
         .await?;
     for (daemon, peer) in [(alice, bob), (bob, alice)] {

@@ -5,6 +5,8 @@ mod events;
 mod outputs;
 
 use super::announce::Announcer;
+use super::note::Note;
+use super::presence::Presence;
 use super::record::ChannelRecord;
 use super::services::Services;
 use super::{Action, CloseUpdate, OpenUpdate, ToChannel};
@@ -40,6 +42,8 @@ pub struct Opening {
     pub news: mpsc::UnboundedSender<OpenUpdate>,
     /// F, built but not durable yet.
     pub built: Option<Transaction>,
+    /// What the operator notes.
+    pub memo: String,
 }
 
 /// One channel and what its task keeps beside the contract.
@@ -49,6 +53,8 @@ pub struct Driver {
     pub(super) peer: PublicKey,
     pub(super) record: Option<ChannelRecord>,
     pub(super) opening: Option<Opening>,
+    pub(super) note: Note,
+    pub(super) presence: Presence,
     pub(super) announcer: Announcer,
     pub(super) height: Height,
     /// The connection that the contract is in step with: what it says goes there or nowhere.
@@ -104,6 +110,8 @@ impl Driver {
             peer,
             record: None,
             opening: None,
+            note: Note::default(),
+            presence: Presence::since(Instant::now()),
             announcer: Announcer::default(),
             height,
             link: None,
@@ -127,6 +135,7 @@ impl Driver {
     /// The same with a peer that is connected.
     pub fn linked(mut self, link: PeerLink) -> Self {
         self.link = Some(link);
+        self.presence.comes(Instant::now());
         self
     }
 
@@ -137,8 +146,8 @@ impl Driver {
     }
 
     /// The same for a channel read back from disk.
-    pub fn restored(mut self, record: ChannelRecord, announcer: Announcer) -> Self {
-        self.announcer = announcer;
+    pub fn restored(mut self, record: ChannelRecord, note: Note, announcer: Announcer) -> Self {
+        (self.note, self.announcer) = (note, announcer);
         self.services.registry.set_capacity(self.channel.channel_id(), record.capacity);
         self.record = Some(record);
         self.note_reserve();
@@ -209,10 +218,12 @@ impl Driver {
             ToChannel::PeerUpdate(update) => self.peer_update(*update),
             ToChannel::PeerUp(link, negotiated) => {
                 self.link = Some(link);
+                self.presence.comes(Instant::now());
                 self.tell(Input::Connected(negotiated));
             }
             ToChannel::PeerDown => {
                 self.link = None;
+                self.presence.goes(Instant::now());
                 self.announcer.disconnected();
                 self.tell(Input::Disconnected);
             }

@@ -13,8 +13,10 @@
 pub mod announce;
 mod chain_side;
 pub mod driver;
+pub mod note;
 pub mod opening;
 pub mod policy;
+mod presence;
 pub mod pumps;
 pub mod record;
 pub mod registry;
@@ -34,6 +36,7 @@ use fulmen_channel::params::{ChannelParams, Negotiated, Side};
 use fulmen_channel::payment::{PaymentHash, Preimage};
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::backup::Single;
@@ -243,8 +246,12 @@ pub struct FundedSnapshot {
     pub limbo: Sat,
     /// The height from which it can be spent.
     pub matures_at: Option<Height>,
-    /// Unix time of the opening.
-    pub opened_at: u64,
+    /// What was given and noted at its opening.
+    pub note: note::Note,
+    /// How long it was looked at since the start.
+    pub looked_at: Duration,
+    /// How long the peer was there meanwhile.
+    pub with_peer: Duration,
     /// Our commitment's id.
     pub local_txid: Txid,
     /// The peer's commitment's id.

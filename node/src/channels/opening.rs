@@ -2,6 +2,7 @@
 
 use super::announce::Announcer;
 use super::driver::{Driver, Opening};
+use super::note::Note;
 use super::record::{load_rows, next_index, put_next_index, ChannelRecord};
 use super::registry::{Handle, INBOX};
 use super::services::Services;
@@ -48,6 +49,8 @@ pub struct OpenParams {
     pub scid_alias: bool,
     /// To be used before F is in a block.
     pub zero_conf: bool,
+    /// What the operator notes, at most [`super::note::MAX_MEMO`] bytes.
+    pub memo: String,
 }
 
 /// Why an opening did not start, or a channel could not be read back.
@@ -136,7 +139,7 @@ pub async fn open(
     let channel = Channel::open(request, Box::new(signer), services.curve.clone())?;
     services.registry.set_reserve(index, channel_type.format == CommitmentFormat::Anchors);
     let (news, receiver) = mpsc::unbounded_channel();
-    let opening = Opening { feerate: params.feerate, news, built: None };
+    let opening = Opening { feerate: params.feerate, news, built: None, memo: params.memo };
     let id = channel.channel_id();
     let prepare = |driver: Driver| driver.opening(opening).linked(link.clone());
     spawn(services, channel, index, params.peer, prepare);
@@ -231,9 +234,10 @@ pub fn restore_all(services: &Arc<Services>) -> Result<Vec<ChannelRecord>, OpenE
             services.hub.restored(&htlc.memo);
         }
         let announcer = Announcer::load(&services.store, index)?;
+        let note = Note::load(&services.store, index)?;
         let record = record.clone();
         let peer = record.peer;
-        spawn(services, channel, index, peer, |driver| driver.restored(record, announcer));
+        spawn(services, channel, index, peer, |driver| driver.restored(record, note, announcer));
     }
     Ok(records)
 }

@@ -155,6 +155,7 @@ mod tests {
                 format,
                 scid_alias,
                 zero_conf,
+                memo: String::new(),
             };
             assert_eq!(channel_type(&ours, &features(&theirs), &asked), expected, "row {row}");
         }

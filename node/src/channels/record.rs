@@ -1,5 +1,6 @@
 //! What the daemon keeps of a channel beside the contract's own rows.
 
+use super::note::Note;
 use super::Totals;
 use crate::desk::{decode, encode, Record};
 use crate::store::{KeyRange, Store, StoreError, Table, Unit};
@@ -192,6 +193,7 @@ pub fn load_params(store: &Store, index: u64) -> Result<Option<ChannelParams>, S
 /// [`StoreError`] when the database cannot be read.
 pub fn forget(store: &Store, index: u64, unit: &mut Unit) -> Result<(), StoreError> {
     unit.delete(ChannelRecord::TABLE, index.to_be_bytes());
+    unit.delete(Note::TABLE, index.to_be_bytes());
     let range = KeyRange::prefix(&index.to_be_bytes());
     for (key, _) in store.scan(Table::ChannelRow, &range, usize::MAX, false)? {
         unit.delete(Table::ChannelRow, key);

@@ -48,6 +48,7 @@ impl Driver {
             (Some(tx), None) => Some(tx.compute_txid()),
             (None, None) => local.as_ref().map(|draft| draft.txid).filter(|_| failed),
         };
+        let now = tokio::time::Instant::now();
         let kept = local.as_ref().map_or(0, |draft| draft.htlcs.len());
         FundedSnapshot {
             outpoint: contract.funding.outpoint,
@@ -80,7 +81,9 @@ impl Driver {
             remote_update: self.announcer.remote_update.clone(),
             limbo: spent.map_or(Sat::ZERO, |spent| spent.limbo),
             matures_at: spent.and_then(|spent| spent.matures_at),
-            opened_at: self.record.as_ref().map_or(0, |record| record.opened_at),
+            note: self.note.clone(),
+            looked_at: self.presence.looked_at(now),
+            with_peer: self.presence.with_peer(now),
             local_txid: local.map_or(contract.funding.outpoint.txid, |draft| draft.txid),
             remote_txid: remote.map_or(contract.funding.outpoint.txid, |draft| draft.txid),
         }

@@ -1,6 +1,6 @@
 //! `verrpc.Versioner`: which program answers.
 
-use super::calls::get_info::VERSION;
+use super::calls::get_info::{COMMIT_HASH, VERSION};
 use fulmen_proto::verrpc;
 use tonic::{async_trait, Request, Response, Status};
 
@@ -28,9 +28,9 @@ fn version() -> verrpc::Version {
         app_minor: number(),
         app_patch: number(),
         app_pre_release: rest.split(' ').next().unwrap_or_default().into(),
-        // Not known to the build, or, as Go's version, not there.
-        commit: String::new(),
-        commit_hash: String::new(),
+        commit: env!("FULMEN_COMMIT").into(),
+        commit_hash: COMMIT_HASH.into(),
+        // Those of a Go program.
         build_tags: Vec::new(),
         go_version: String::new(),
     }
@@ -44,5 +44,8 @@ mod tests {
         assert!(version.version.starts_with("0.20.99-beta fulmen="));
         assert_eq!((version.app_major, version.app_minor, version.app_patch), (0, 20, 99));
         assert_eq!(version.app_pre_release, "beta");
+        let known = version.commit_hash.len() == 40 && version.commit_hash.contains(|c| c != '0');
+        assert!(known || version.commit_hash.starts_with('v'), "{version:?}");
+        assert!(!version.commit.is_empty());
     }
 }

@@ -65,4 +65,6 @@ tables! {
     Restored = "restored",
     /// What peers with channels have us keep (BOLT 1), by node id.
     PeerStorage = "peer_storage",
+    /// What was given and noted at a channel's opening, by channel number.
+    ChannelNote = "channel_note",
 }

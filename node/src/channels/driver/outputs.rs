@@ -2,14 +2,17 @@
 //! chain.
 
 use super::Driver;
+use crate::channels::note::Note;
 use crate::channels::record::{put_changes, ChannelRecord};
 use crate::channels::Totals;
 use crate::payments::Usable;
 use crate::peer::wire::WireMessage;
-use crate::store::StoreError;
+use crate::store::{StoreError, Unit};
 use bitcoin::{OutPoint, Transaction};
+use fulmen_channel::contract::balance::View;
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::output::Persist;
+use fulmen_channel::params::Side;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -47,7 +50,7 @@ impl Driver {
             actions.extend(self.services.hub.resolved(over, &mut rows)?);
         }
         if self.record.is_none() {
-            self.make_record();
+            self.make_record(&mut rows);
         }
         if let Some(record) = self.record.as_ref().filter(|_| self.record_changed) {
             record.put(&mut rows);
@@ -65,8 +68,15 @@ impl Driver {
         Ok(())
     }
 
-    fn make_record(&mut self) {
+    fn make_record(&mut self, rows: &mut Unit) {
         let Some(open) = self.channel.funded() else { return };
+        let given = open.contract.content(Side::Local, View::Signed).balances;
+        self.note = Note {
+            // Nothing else has moved yet.
+            pushed: if self.opening.is_some() { given.remote } else { given.local },
+            memo: self.opening.as_ref().map(|opening| opening.memo.clone()).unwrap_or_default(),
+        };
+        self.note.put(self.index, rows);
         self.record = Some(ChannelRecord {
             index: self.index,
             peer: self.peer,
@@ -117,8 +127,8 @@ impl Driver {
             None => (self.height, None),
         };
         self.services.registry.watch(self.index, outpoint);
-        // Where F is known to be, no old block is read again: bitcoind may have pruned it. Should it
-        // leave the chain, the chain says so first.
+        // Where F is known to be, no old block is read again: bitcoind may have pruned it. Should
+        // F leave the chain, the chain says so first.
         let unseen = self.height.plus(1);
         self.services.chain.watch_tx(outpoint.txid, known.map_or(since, |_| unseen));
         self.services.chain.watch_spend(outpoint, since);

@@ -9,6 +9,9 @@ use tonic::Status;
 /// The version that clients of lnd parse, and ours behind it.
 pub const VERSION: &str = concat!("0.20.99-beta fulmen=", env!("CARGO_PKG_VERSION"));
 
+/// The commit that this was built of; the release where none is known.
+pub const COMMIT_HASH: &str = env!("FULMEN_COMMIT_HASH");
+
 /// Answers the call.
 pub async fn get_info(node: &Node) -> Result<lnrpc::GetInfoResponse, Status> {
     let (mut pending, mut active, mut inactive) = (0u32, 0u32, 0u32);
@@ -36,7 +39,7 @@ pub async fn get_info(node: &Node) -> Result<lnrpc::GetInfoResponse, Status> {
     let network = crate::config::network_name(node.config.network);
     Ok(lnrpc::GetInfoResponse {
         version: VERSION.into(),
-        commit_hash: String::new(),
+        commit_hash: COMMIT_HASH.into(),
         identity_pubkey: id.clone(),
         alias,
         color: format!("#{red:02x}{green:02x}{blue:02x}"),

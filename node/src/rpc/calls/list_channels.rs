@@ -7,6 +7,7 @@ use bitcoin::Address;
 use fulmen_channel::amount::Msat;
 use fulmen_channel::params::{CommitmentFormat, Side, SideParams};
 use fulmen_proto::lnrpc;
+use std::time::Duration;
 use tonic::Status;
 
 /// Channels that both sides called ready, by the request's filters.
@@ -68,7 +69,10 @@ fn channel(snapshot: &Snapshot, funded: &FundedSnapshot) -> lnrpc::Channel {
         remote_chan_reserve_sat: sat(params.local.channel_reserve),
         static_remote_key: params.format == CommitmentFormat::StaticRemoteKey,
         commitment_type: commitment_type(params.format),
-        lifetime: age(funded),
+        lifetime: seconds(funded.looked_at),
+        uptime: seconds(funded.with_peer),
+        push_amount_sat: funded.note.pushed.floor().sat(),
+        memo: funded.note.memo.clone(),
         local_constraints: Some(constraints(&params.local, &params.remote)),
         remote_constraints: Some(constraints(&params.remote, &params.local)),
         alias_scids: funded.aliases.clone(),
@@ -89,9 +93,8 @@ pub(super) fn own_share(funded: &FundedSnapshot, side: Side) -> Msat {
     balance.saturating_sub(funded.commit_fee.saturating_add(anchors).saturating_msat())
 }
 
-fn age(funded: &FundedSnapshot) -> i64 {
-    let age = crate::clock::unix_time().saturating_sub(funded.opened_at);
-    i64::try_from(age).unwrap_or(i64::MAX)
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn htlc(htlc: &HtlcSnapshot) -> lnrpc::Htlc {

@@ -34,7 +34,8 @@ pub async fn list_peers(node: &Node) -> Result<lnrpc::ListPeersResponse, Status>
             sat_recv: super::floor(received),
             inbound: info.inbound,
             ping_time: i64::try_from(info.ping_micros).unwrap_or(i64::MAX),
-            sync_type: lnrpc::peer::SyncType::UnknownSync.into(),
+            // No gossip of others' channels is asked for.
+            sync_type: lnrpc::peer::SyncType::PassiveSync.into(),
             features: features(&le_bytes(&info.features)),
             errors: errors.collect(),
             flap_count: i32::try_from(info.flap_count).unwrap_or(i32::MAX),

@@ -9,6 +9,7 @@ pub mod closed_channels;
 pub mod connect_peer;
 pub mod debug_level;
 pub mod decode_pay_req;
+mod failure;
 pub mod get_info;
 pub mod get_recovery_info;
 pub mod invoices;

@@ -3,6 +3,7 @@
 use super::close_channel::delivery_script;
 use super::failed;
 use super::send_coins::Asked;
+use crate::channels::note::MAX_MEMO;
 use crate::channels::opening::{self, OpenParams};
 use crate::channels::OpenUpdate;
 use crate::node::Node;
@@ -116,6 +117,7 @@ async fn start(node: &Node, request: lnrpc::OpenChannelRequest) -> Result<(Vec<u
         format: format(&request)?,
         scid_alias: request.scid_alias,
         zero_conf: request.zero_conf,
+        memo: memo(&request)?,
     };
     let opened = opening::open(services, link, &features, params).await.map_err(failed)?;
     Ok((opened.0 .0.to_vec(), opened.1))
@@ -140,7 +142,6 @@ fn refuse_unbuilt(request: &lnrpc::OpenChannelRequest) -> Result<(), Status> {
         ("remote_max_htlcs", request.remote_max_htlcs > 0),
         ("max_local_csv", request.max_local_csv > 0),
         ("remote_chan_reserve_sat", request.remote_chan_reserve_sat > 0),
-        ("memo", !request.memo.is_empty()),
         ("spend_unconfirmed", request.spend_unconfirmed),
     ];
     match unbuilt.iter().find(|(_, asked)| *asked) {
@@ -159,6 +160,15 @@ async fn funding_feerate(
         sat_per_byte: request.sat_per_byte,
     };
     asked.resolve(node).await
+}
+
+fn memo(request: &lnrpc::OpenChannelRequest) -> Result<String, Status> {
+    let (memo, length) = (request.memo.clone(), request.memo.len());
+    if length > MAX_MEMO {
+        let why = format!("provided memo ({memo}) is of length {length}, exceeds {MAX_MEMO}");
+        return Err(failed(why));
+    }
+    Ok(memo)
 }
 
 fn minimum(request: &lnrpc::OpenChannelRequest) -> Result<Option<Msat>, Status> {

@@ -1,12 +1,12 @@
 //! Payments as the API shows them.
 
+use super::failure::failure;
 use super::{floor, sat};
 use crate::node::Node;
-use crate::onion::FailureMessage as F;
-use crate::payments::{Attempt, AttemptFailure, Payment, Route, Status, Terms};
+use crate::payments::{Attempt, Payment, Route, Status, Terms};
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_proto::lnrpc::payment::PaymentStatus;
-use fulmen_proto::lnrpc::{self, failure::FailureCode, htlc_attempt::HtlcStatus};
+use fulmen_proto::lnrpc::{self, htlc_attempt::HtlcStatus};
 use std::collections::BTreeMap;
 
 /// What channels hold, by id: for the capacities that routes show.
@@ -101,6 +101,7 @@ pub(super) fn route(
                 total_amt_msat: msat(terms.amount),
             }),
             metadata: terms.metadata.clone().filter(|_| is_last).unwrap_or_default(),
+            custom_records: terms.records.clone().into_iter().filter(|_| is_last).collect(),
             ..Default::default()
         });
     }
@@ -112,75 +113,5 @@ pub(super) fn route(
         total_amt_msat: msat(route.amount),
         hops,
         ..Default::default()
-    }
-}
-
-fn failure(failure: &AttemptFailure) -> lnrpc::Failure {
-    let message = match failure {
-        AttemptFailure::Local(_) => {
-            let code = FailureCode::InternalFailure.into();
-            return lnrpc::Failure { code, failure_source_index: 0, ..Default::default() };
-        }
-        AttemptFailure::Unreadable => {
-            let code = FailureCode::UnreadableFailure.into();
-            return lnrpc::Failure { code, ..Default::default() };
-        }
-        AttemptFailure::Hop { message, .. } => message.as_ref(),
-    };
-    let hop = match failure {
-        AttemptFailure::Hop { hop, .. } => u32::try_from(*hop).unwrap_or(u32::MAX),
-        _ => 0,
-    };
-    let (htlc_msat, height) = match message {
-        Some(F::IncorrectOrUnknownPaymentDetails { amount, height }) => {
-            (amount.msat(), height.number())
-        }
-        Some(F::FinalIncorrectHtlcAmount { amount } | F::AmountBelowMinimum { amount, .. }) => {
-            (amount.msat(), 0)
-        }
-        Some(F::FeeInsufficient { amount, .. }) => (amount.msat(), 0),
-        _ => (0, 0),
-    };
-    let cltv_expiry = match message {
-        Some(F::FinalIncorrectCltvExpiry { cltv } | F::IncorrectCltvExpiry { cltv, .. }) => {
-            cltv.number()
-        }
-        _ => 0,
-    };
-    lnrpc::Failure {
-        code: message.map_or(FailureCode::UnknownFailure, code).into(),
-        failure_source_index: hop.saturating_add(1),
-        htlc_msat,
-        height,
-        cltv_expiry,
-        ..Default::default()
-    }
-}
-
-fn code(message: &F) -> FailureCode {
-    match message {
-        F::TemporaryNodeFailure => FailureCode::TemporaryNodeFailure,
-        F::PermanentNodeFailure => FailureCode::PermanentNodeFailure,
-        F::RequiredNodeFeatureMissing => FailureCode::RequiredNodeFeatureMissing,
-        F::InvalidOnionVersion(_) => FailureCode::InvalidOnionVersion,
-        F::InvalidOnionHmac(_) => FailureCode::InvalidOnionHmac,
-        F::InvalidOnionKey(_) => FailureCode::InvalidOnionKey,
-        F::TemporaryChannelFailure { .. } => FailureCode::TemporaryChannelFailure,
-        F::PermanentChannelFailure => FailureCode::PermanentChannelFailure,
-        F::RequiredChannelFeatureMissing => FailureCode::RequiredChannelFeatureMissing,
-        F::UnknownNextPeer => FailureCode::UnknownNextPeer,
-        F::AmountBelowMinimum { .. } => FailureCode::AmountBelowMinimum,
-        F::FeeInsufficient { .. } => FailureCode::FeeInsufficient,
-        F::IncorrectCltvExpiry { .. } => FailureCode::IncorrectCltvExpiry,
-        F::ExpiryTooSoon { .. } => FailureCode::ExpiryTooSoon,
-        F::IncorrectOrUnknownPaymentDetails { .. } => FailureCode::IncorrectOrUnknownPaymentDetails,
-        F::FinalIncorrectCltvExpiry { .. } => FailureCode::FinalIncorrectCltvExpiry,
-        F::FinalIncorrectHtlcAmount { .. } => FailureCode::FinalIncorrectHtlcAmount,
-        F::ChannelDisabled { .. } => FailureCode::ChannelDisabled,
-        F::ExpiryTooFar => FailureCode::ExpiryTooFar,
-        F::InvalidOnionPayload { .. } => FailureCode::InvalidOnionPayload,
-        F::MppTimeout => FailureCode::MppTimeout,
-        F::InvalidOnionBlinding(_) => FailureCode::InvalidOnionBlinding,
-        F::Other { .. } => FailureCode::UnknownFailure,
     }
 }

@@ -75,6 +75,7 @@ fn channel(snapshot: &Snapshot, funded: &FundedSnapshot) -> pending::PendingChan
         commitment_type: commitment_type(params.format),
         chan_status_flags: flags.into(),
         private: !params.announce,
+        memo: funded.note.memo.clone(),
         ..Default::default()
     }
 }
