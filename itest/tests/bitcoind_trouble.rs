@@ -186,6 +186,15 @@ async fn reorganisations_of_1_6_and_100_blocks() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_block_of_a_new_wallet_and_those_below_it_are_reorganised() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let alice = cluster.daemon("alice").await?;
+    reorganise(&cluster, 3)?;
+    alice.is_at_tip().await?;
+    alice.receives_coins(Sat::new(100_000)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_opening_and_a_close_that_are_reorganised_out_and_back() -> Result<()> {
     let cluster = Cluster::start()?;
     let (alice, bob) = (cluster.daemon("alice").await?, cluster.daemon("bob").await?);

@@ -119,7 +119,7 @@ impl Money {
                 }
                 wallet.connect(*at, block, unit)
             }
-            ChainEvent::Disconnected { at } => wallet.disconnect(*at, unit),
+            ChainEvent::Disconnected { at, tip } => wallet.disconnect(*at, *tip, unit),
             ChainEvent::Mempool(tx) => {
                 wallet.mempool(tx, crate::clock::unix_time(), unit);
                 Ok(())

@@ -4,6 +4,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ pub struct Http {
     host: String,
     timeout: Duration,
     kept: Mutex<Option<Connection>>,
+    made: AtomicU64,
 }
 
 type Connection = BufReader<Timed>;
@@ -34,7 +36,7 @@ impl Http {
     /// To `host` (`address:port`); nothing is sent yet. No call lasts longer than `timeout`, once
     /// those before it are over.
     pub fn new(host: &str, timeout: Duration) -> Http {
-        Http { host: host.into(), timeout, kept: Mutex::new(None) }
+        Http { host: host.into(), timeout, kept: Mutex::new(None), made: AtomicU64::new(0) }
     }
 
     /// Sends `body` with `authorization` (a whole header value) and waits for the answer. It may
@@ -60,6 +62,11 @@ impl Http {
         Ok(answer)
     }
 
+    /// How many connections were made so far.
+    pub fn connections(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
     fn request(&self, authorization: &str, body: &[u8]) -> Vec<u8> {
         let head = format!(
             "POST / HTTP/1.1\r\nHost: {}\r\nAuthorization: {authorization}\r\n\
@@ -74,7 +81,10 @@ impl Http {
         let mut last = io::Error::other("the name has no address");
         for address in self.host.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, left(until)?) {
-                Ok(stream) => return Ok(BufReader::new(Timed { stream, until })),
+                Ok(stream) => {
+                    self.made.fetch_add(1, Ordering::Relaxed);
+                    return Ok(BufReader::new(Timed { stream, until }));
+                }
                 Err(error) => last = error,
             }
         }

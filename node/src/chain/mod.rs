@@ -59,6 +59,8 @@ pub enum ChainEvent {
     Disconnected {
         /// The block.
         at: BlockRef,
+        /// The one below it, which is the tip now, whether it was ever connected or not.
+        tip: Option<BlockRef>,
     },
     /// A watch was set late; these are in blocks delivered before, and still in the chain.
     Found(Found),
@@ -573,6 +575,9 @@ impl BlockSource for Rpc {
 }
 
 impl Node for Rpc {
+    fn connection(&self) -> u64 {
+        Rpc::connection(self)
+    }
     fn info(&self) -> Result<ChainInfo, RpcError> {
         self.chain_info()
     }

@@ -231,6 +231,11 @@ impl Rpc {
         })
     }
 
+    /// How many connections were made so far.
+    pub fn connection(&self) -> u64 {
+        self.shared.http.connections()
+    }
+
     /// Where the chain stands.
     pub fn chain_info(&self) -> Result<ChainInfo, RpcError> {
         self.call("getblockchaininfo", &[])

@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 /// What the watcher asks of bitcoind, beside blocks.
 pub trait Node: BlockSource<Error = RpcError> {
+    /// The number of the connection over which it answers: another one when it has restarted.
+    fn connection(&self) -> u64;
     /// Where the chain stands.
     fn info(&self) -> Result<ChainInfo, RpcError>;
     /// Hands a transaction to the mempool.
@@ -96,6 +98,8 @@ pub struct Watcher {
     up: bool,
     synced: bool,
     resend: bool,
+    /// Over which bitcoind answered when it was last asked at the tip.
+    connection: Option<u64>,
     look_at_mempool: bool,
     /// Since the last idle turn bitcoind was asked whether it is fit to be followed.
     checked: bool,
@@ -122,6 +126,7 @@ impl Watcher {
             up: true,
             synced: false,
             resend: true,
+            connection: None,
             look_at_mempool: true,
             checked: false,
             broadcasts_placed: false,
@@ -278,11 +283,17 @@ impl Watcher {
         self.broadcasts.disconnected(at.height);
         self.cache.retain(|(cached, _)| *cached != at);
         self.synced = false;
-        ChainEvent::Disconnected { at }
+        ChainEvent::Disconnected { at, tip: self.tip() }
     }
 
     fn at_tip(&mut self, node: &impl Node) -> Result<Turn, Trouble> {
         let info = node.info()?;
+        let connection = Some(node.connection());
+        if std::mem::replace(&mut self.connection, connection) != connection {
+            // It may have restarted between two questions, and lost its mempool.
+            self.resend = true;
+            self.look_at_mempool = true;
+        }
         // A regtest chain counts as old after a day without blocks, which means nothing there.
         self.synced = !info.initialblockdownload || self.rules.chain == "regtest";
         if std::mem::take(&mut self.resend) {

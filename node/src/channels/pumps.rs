@@ -145,7 +145,7 @@ pub async fn chain(services: &Services, event: ChainEvent) {
             block(services, at.height).await;
             found(services, news).await;
         }
-        ChainEvent::Disconnected { at } => {
+        ChainEvent::Disconnected { at, .. } => {
             to_all(services, || ToChannel::Unblock(at.height)).await;
         }
         ChainEvent::Found(news) => found(services, news).await,

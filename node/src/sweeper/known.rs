@@ -154,7 +154,7 @@ impl Known {
                 self.settled.extend(ours);
                 true
             }
-            ChainEvent::Disconnected { at } => {
+            ChainEvent::Disconnected { at, .. } => {
                 self.height = at.height.minus(1);
                 self.spent.retain(|_, height| *height < at.height);
                 true

@@ -159,14 +159,24 @@ impl Wallet {
         Ok(())
     }
 
-    /// Undoes the last block: what it confirmed is unconfirmed again.
-    pub fn disconnect(&mut self, at: BlockRef, unit: &mut Unit) -> Result<(), WalletError> {
+    /// Undoes the last block: what it confirmed is unconfirmed again. `below` is the block below
+    /// it, which the wallet need not know: its first block may go, too.
+    pub fn disconnect(
+        &mut self,
+        at: BlockRef,
+        below: Option<BlockRef>,
+        unit: &mut Unit,
+    ) -> Result<(), WalletError> {
         if self.blocks.tip() != Some(at) {
             let tip = self.blocks.tip().map_or("no block".into(), |tip| tip.to_string());
             return Err(WalletError::OutOfOrder { given: at, at: tip });
         }
         self.blocks.disconnect(at);
         rows::delete_block(unit, at.height);
+        if let Some(below) = below.filter(|below| self.blocks.at(below.height).is_none()) {
+            self.blocks.connect(below);
+            rows::put_block(unit, below.height, below.hash);
+        }
         // The graph keeps the place where a transaction was; without its block it counts no more.
         Ok(())
     }

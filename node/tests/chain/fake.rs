@@ -31,6 +31,8 @@ pub struct FakeNode {
     pub sent: RefCell<Vec<Transaction>>,
     /// Every call fails.
     pub down: Cell<bool>,
+    /// The number of its connection.
+    pub connection: Cell<u64>,
     /// `initialblockdownload`.
     pub catching_up: Cell<bool>,
     /// Another network than regtest.
@@ -133,6 +135,9 @@ impl BlockSource for FakeNode {
 }
 
 impl Node for FakeNode {
+    fn connection(&self) -> u64 {
+        self.connection.get()
+    }
     fn info(&self) -> Result<ChainInfo, RpcError> {
         let best = self.best()?;
         Ok(ChainInfo {

@@ -45,7 +45,7 @@ fn found(events: &[ChainEvent]) -> Found {
 fn words(events: &[ChainEvent]) -> Vec<String> {
     let word = |event: &ChainEvent| match event {
         ChainEvent::Connected { at, .. } => format!("+{}", at.height),
-        ChainEvent::Disconnected { at } => format!("-{}", at.height),
+        ChainEvent::Disconnected { at, .. } => format!("-{}", at.height),
         ChainEvent::Found(_) => "found".into(),
         ChainEvent::Mempool(tx) => format!("mempool {}", tx.compute_txid()),
         ChainEvent::Down { .. } => "down".into(),
@@ -163,6 +163,21 @@ fn a_bitcoind_that_goes_away_is_reported_once_and_caught_up_with() {
     node.mine(vec![]);
     assert_eq!(words(&run(&mut watcher, &node)), ["up", "+4"]);
     assert!(watcher.synced());
+}
+
+#[test]
+fn a_bitcoind_that_restarts_unnoticed_is_sent_the_broadcasts_again() {
+    let node = FakeNode::with_height(3);
+    let (ours, theirs) = (stray(1), stray(2));
+    let mut watcher = Watcher::new(rules(), vec![node.at(3)], vec![ours.clone()]);
+    run(&mut watcher, &node);
+    run(&mut watcher, &node);
+    assert_eq!(node.sent.take(), std::slice::from_ref(&ours));
+    node.connection.set(1);
+    node.mempool.borrow_mut().push(theirs.clone());
+    let heard = format!("mempool {}", theirs.compute_txid());
+    assert_eq!(words(&run(&mut watcher, &node)), [heard]);
+    assert_eq!(node.sent.take(), [ours]);
 }
 
 #[test]

@@ -133,10 +133,25 @@ fn blocks_must_come_in_order() {
     let block = purse.chain.block(next.hash).unwrap();
     let result = purse.act(|wallet, unit| wallet.connect(next, &block, unit));
     assert!(matches!(result, Err(WalletError::OutOfOrder { given, .. }) if given == next));
-    let result = purse.act(|wallet, unit| wallet.disconnect(skipped, unit));
+    let result = purse.act(|wallet, unit| wallet.disconnect(skipped, None, unit));
     assert!(matches!(result, Err(WalletError::OutOfOrder { given, .. }) if given == skipped));
     purse.restart();
     assert_eq!(purse.wallet.tip(), Some(purse.chain.at(200)));
+}
+
+#[test]
+fn the_first_block_of_a_wallet_may_go_and_those_below_it() {
+    let mut purse = Purse::new();
+    for height in (197..200).rev() {
+        purse.undo();
+        assert_eq!(purse.wallet.recent_blocks(), [purse.chain.at(height)]);
+    }
+    let payment = purse.payment(Purpose::WitnessKeyHash, 50_000);
+    purse.mine(&[&payment]);
+    purse.mine(&[]);
+    assert_eq!(purse.sums(), (50_000, 0, 0));
+    let known: Vec<_> = (197..200).map(|height| purse.chain.at(height)).collect();
+    assert_eq!(purse.wallet.recent_blocks(), known);
 }
 
 #[test]

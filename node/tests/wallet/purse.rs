@@ -129,7 +129,8 @@ impl Purse {
     pub fn undo(&mut self) {
         let tip = self.wallet.tip().unwrap();
         self.chain.roll_back(1);
-        self.act(|wallet, unit| wallet.disconnect(tip, unit)).unwrap();
+        let below = self.chain.best().unwrap();
+        self.act(|wallet, unit| wallet.disconnect(tip, Some(below), unit)).unwrap();
         self.restart();
     }
 

@@ -109,7 +109,8 @@ fn blocks_that_a_reorganisation_replaced_are_left_to_the_usual_way() {
     assert_eq!(purse.wallet.tip(), Some(old));
     assert!(purse.wallet.coins().is_empty(), "{lost} is not in the chain");
     // The old block goes, and what stands below it was taken from the new chain.
-    purse.act(|wallet, unit| wallet.disconnect(old, unit)).unwrap();
+    let below = purse.chain.at(old.height.number() - 1);
+    purse.act(|wallet, unit| wallet.disconnect(old, Some(below), unit)).unwrap();
     for height in old.height.number()..=old.height.number() + 1 {
         purse.connects(height);
     }
