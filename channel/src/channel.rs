@@ -328,8 +328,8 @@ impl Channel {
         (local, contract.map(|contract| contract.remote_draft().tx))
     }
 
-    /// The tree of its transactions: what is on chain, what could come, who may spend what from when.
-    /// None before the channel is funded.
+    /// The tree of its transactions: what is on chain, what could come, who may spend what from
+    /// when. None before the channel is funded.
     pub fn tree(&self) -> Option<tree::Node> {
         Some(self.funded()?.tree(self.signer.as_ref()))
     }

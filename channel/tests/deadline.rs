@@ -93,7 +93,7 @@ fn nobody_closes_for_what_is_not_worth_its_fees() {
     let (none, nothing) =
         (Downstream::None, [(1, Wait(None)), (490, Wait(None)), (900, Wait(None))]);
     let closes = [(900, Close(Expired))];
-    // Below the dust limit it has no output, at 353 sat; the fees of HT and HTRD are for (666 + 320)
+    // Below the dust limit it has no output, at 353 sat; the fees of HT and HTRD are for 666 + 320
     // units of weight, those of HE and HERD for (706 + 320).
     for (sat, urgent, worth) in [
         (353, 253, false),

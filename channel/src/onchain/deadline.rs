@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A close is the last resort. It is never for an HTLC that our commitment has no output for, or
-//! whose output costs more than it brings: a close would bring nothing. Nor is it for a feerate that
-//! is disputed, which is warned of.
+//! whose output costs more than it brings: a close would bring nothing. Nor is it for a feerate
+//! that is disputed, which is warned of.
 
 use crate::amount::{FeeratePerKw, Height, Msat, Sat};
 use crate::contract::htlc::{Htlc, Removal, Stage};

@@ -224,7 +224,9 @@ impl Story {
         let waiting = self.chain_box.mempool().entries();
         let spent = waiting.iter().filter_map(|entry| entry.tx.input.first());
         let spent: Vec<OutPoint> = spent.map(|input| input.previous_output).collect();
-        let is_new = spent.into_iter().fold(false, |new, spent| self.shaken.insert(spent) || new);
+        let before = self.shaken.len();
+        self.shaken.extend(spent);
+        let is_new = self.shaken.len() > before;
         self.mines(1);
         if self.row.reorgs && is_new {
             self.chain_box.reorg(6);

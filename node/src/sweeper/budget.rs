@@ -1,4 +1,4 @@
-//! What may be paid for a claim, and how soon: a budget, and a curve from the estimate to all of it.
+//! What may be paid for a claim, and how soon: a budget, and a curve from the estimate up to it.
 //!
 //! ```text
 //!   feerate

@@ -22,7 +22,7 @@ use std::fmt;
 
 /// The paper's name of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(clippy::upper_case_acronyms)]
+#[allow(clippy::upper_case_acronyms, reason = "they are the paper's names")]
 pub enum Title {
     /// Funding.
     F,
