@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "lnrpc/routerrpc/router.proto",
         "lnrpc/stateservice.proto",
         "lnrpc/verrpc/verrpc.proto",
+        "lnrpc/walletrpc/walletkit.proto",
         "lnrpc/walletunlocker.proto",
     ];
     let files = protox::compile(services, ["."])?;

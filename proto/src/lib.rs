@@ -15,6 +15,12 @@ pub mod routerrpc {
     tonic::include_proto!("routerrpc");
 }
 
+/// Messages and service of `walletrpc`: what is taken on chain.
+#[allow(missing_docs, clippy::all)] // generated
+pub mod walletrpc {
+    tonic::include_proto!("walletrpc");
+}
+
 /// Messages and service of `verrpc`: which program answers.
 #[allow(missing_docs, clippy::all)] // generated
 pub mod verrpc {

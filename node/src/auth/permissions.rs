@@ -30,6 +30,11 @@ pub fn needs(method: &str) -> Option<Needs> {
         "lnrpc.WalletUnlocker" | "lnrpc.State" => Some(Needs::Nothing),
         "lnrpc.Lightning" => lightning(method).map(Needs::Ops),
         "routerrpc.Router" => router(method).map(Needs::Ops),
+        "walletrpc.WalletKit" => match method {
+            "PendingSweeps" => Some(Needs::Ops(&[ONCHAIN_READ])),
+            "BumpFee" | "BumpForceCloseFee" => Some(Needs::Ops(&[ONCHAIN_WRITE])),
+            _ => None,
+        },
         "verrpc.Versioner" => (method == "GetVersion").then_some(Needs::Ops(&[INFO_READ])),
         _ => None,
     }

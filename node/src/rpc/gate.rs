@@ -161,7 +161,7 @@ mod tests {
                 "/lnrpc.Lightning/Nonsense",
                 Some((12, "unknown method Nonsense for service lnrpc.Lightning")),
             ),
-            ("/walletrpc.WalletKit/ListUnspent", Some((12, "unknown service walletrpc.WalletKit"))),
+            ("/signrpc.Signer/SignMessage", Some((12, "unknown service signrpc.Signer"))),
             ("/", Some((12, "unknown service "))),
         ];
         for (path, wanted) in rows {

@@ -16,6 +16,7 @@ mod router;
 mod state;
 mod unlocker;
 mod versioner;
+mod wallet_kit;
 
 pub use front::Front;
 
@@ -28,6 +29,7 @@ use fulmen_proto::lnrpc::state_server::StateServer;
 use fulmen_proto::lnrpc::wallet_unlocker_server::WalletUnlockerServer;
 use fulmen_proto::routerrpc::router_server::RouterServer;
 use fulmen_proto::verrpc::versioner_server::VersionerServer;
+use fulmen_proto::walletrpc::wallet_kit_server::WalletKitServer;
 use gate::GateLayer;
 use state::State;
 use std::net::SocketAddr;
@@ -128,7 +130,9 @@ pub fn routes(node: &Arc<Node>) -> Routes {
         .max_encoding_message_size(MAX_MESSAGE);
     let router = RouterServer::new(router::Router { node: node.clone() })
         .max_decoding_message_size(MAX_MESSAGE);
-    Routes::new(lightning).add_service(router).add_service(VersionerServer::new(Versioner))
+    let wallet_kit = WalletKitServer::new(wallet_kit::WalletKit { node: node.clone() });
+    let routes = Routes::new(lightning).add_service(router).add_service(wallet_kit);
+    routes.add_service(VersionerServer::new(Versioner))
 }
 
 async fn identity(config: &Config) -> Result<Identity, String> {

@@ -24,6 +24,7 @@ pub mod pending_channels;
 pub mod send_coins;
 pub mod send_payment;
 pub mod subscribe_invoices;
+pub mod sweeps;
 pub mod transactions;
 pub mod wallet;
 

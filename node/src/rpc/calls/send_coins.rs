@@ -208,14 +208,16 @@ fn strategy(node: &Node, asked: i32) -> Result<Strategy, Status> {
 
 /// Outpoints as requests give them: the txid as bytes or as text.
 pub(super) fn outpoints(given: &[lnrpc::OutPoint]) -> Result<Vec<OutPoint>, Status> {
-    let read = |outpoint: &lnrpc::OutPoint| {
-        let txid = match outpoint.txid_str.is_empty() {
-            false => outpoint.txid_str.parse().map_err(failed)?,
-            true => Txid::from_slice(&outpoint.txid_bytes).map_err(failed)?,
-        };
-        Ok(OutPoint { txid, vout: outpoint.output_index })
+    given.iter().map(outpoint_in).collect()
+}
+
+/// An outpoint as requests give it.
+pub(super) fn outpoint_in(given: &lnrpc::OutPoint) -> Result<OutPoint, Status> {
+    let txid = match given.txid_str.is_empty() {
+        false => given.txid_str.parse().map_err(failed)?,
+        true => Txid::from_slice(&given.txid_bytes).map_err(failed)?,
     };
-    given.iter().map(read).collect()
+    Ok(OutPoint { txid, vout: given.output_index })
 }
 
 /// An outpoint as the API has it.
