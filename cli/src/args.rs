@@ -84,7 +84,9 @@ where
 /// The whole command line for clap: ours, Go's way with values, and what is not built yet.
 pub fn definition() -> clap::Command {
     let command = unbuilt::with_flags(Cli::command()).mut_args(go_values);
-    let command = command.mut_subcommands(|c| c.mut_args(go_values));
+    let command = command.mut_subcommands(|c| {
+        c.mut_args(go_values).mut_subcommands(|inner| inner.mut_args(go_values))
+    });
     unbuilt::with_commands(command)
 }
 

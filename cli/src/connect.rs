@@ -11,6 +11,7 @@ use fulmen_proto::lnrpc::wallet_unlocker_client::WalletUnlockerClient;
 use fulmen_proto::routerrpc::router_client::RouterClient;
 use fulmen_proto::tls::{self, TlsError};
 use fulmen_proto::verrpc::versioner_client::VersionerClient;
+use fulmen_proto::walletrpc::wallet_kit_client::WalletKitClient;
 use std::error::Error;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub struct Node {
     pub unlocker: WalletUnlockerClient<Wire>,
     /// How far the daemon has come.
     pub state: StateClient<Wire>,
+    /// What is taken on chain.
+    pub wallet_kit: WalletKitClient<Wire>,
     /// Which program it is.
     pub versioner: VersionerClient<Wire>,
     /// How answers are printed.
@@ -99,6 +102,7 @@ async fn connect_with(global: &Global, credentials: Credentials) -> Result<Node,
         router: Router::new(wire.clone()).max_decoding_message_size(LARGEST_ANSWER),
         unlocker: WalletUnlockerClient::new(wire.clone()),
         state: StateClient::new(wire.clone()),
+        wallet_kit: WalletKitClient::new(wire.clone()),
         versioner: VersionerClient::new(wire),
         format: global.format,
     })

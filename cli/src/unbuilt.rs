@@ -14,9 +14,20 @@ pub const COMMANDS: &[&str] = &[
     "getnodemetrics", "importgraph", "importmc", "loadmc", "neutrino", "peers", "profile",
     "querymc", "queryprob", "queryroutes", "resetmc", "sendcustom",
     "sendtoroute", "setmccfg", "settleinvoice", "signmessage", "subscribecustom", "tower",
-    "updatechanpolicy", "updatechanstatus", "verifymessage", "wallet",
+    "updatechanpolicy", "updatechanstatus", "verifymessage",
     "wtclient",
 ];
+
+/// Commands of groups that fulmen has others of.
+#[rustfmt::skip] // a word list, not one a line
+pub const IN_GROUPS: &[(&str, &[&str])] = &[(
+    "wallet",
+    &[
+        "accounts", "addresses", "estimatefeerate", "gettx", "labeltx", "leaseoutput",
+        "listleases", "listsweeps", "psbt", "publishtx", "releaseoutput", "removetx",
+        "requiredreserve", "submitpackage",
+    ],
+)];
 
 /// What a flag takes.
 #[derive(Clone, Copy)]
@@ -63,7 +74,10 @@ pub fn with_commands(command: Command) -> Command {
         let words = anything().allow_hyphen_values(true);
         Command::new(*name).hide(true).disable_help_flag(true).arg(words)
     };
-    command.subcommands(COMMANDS.iter().map(one))
+    let command = command.subcommands(COMMANDS.iter().map(one));
+    IN_GROUPS.iter().fold(command, |command, (group, commands)| {
+        command.mut_subcommand(group, |group| group.subcommands(commands.iter().map(one)))
+    })
 }
 
 fn hidden<'a>(flags: &'a [(&'static str, Takes)]) -> impl Iterator<Item = Arg> + 'a {
@@ -84,6 +98,12 @@ pub fn asked(matches: &ArgMatches) -> Option<String> {
     let (command, inner) = matches.subcommand()?;
     if COMMANDS.contains(&command) {
         return Some(command.into());
+    }
+    let inside = IN_GROUPS.iter().filter(|(group, _)| *group == command);
+    if let Some((name, _)) = inner.subcommand() {
+        if inside.flat_map(|(_, commands)| *commands).any(|unbuilt| *unbuilt == name) {
+            return Some(format!("{command} {name}"));
+        }
     }
     let of = |name: &str| FLAGS.iter().find(|(of, _)| *of == name).map_or(&[][..], |(_, f)| f);
     let before = of("").iter().map(|(flag, _)| (matches, flag));

@@ -16,6 +16,7 @@ mod sending;
 mod startup;
 #[cfg(test)]
 mod tests;
+mod wallet;
 
 use crate::args::{Cli, Global};
 use crate::connect::{connect, connect_bare, Node};
@@ -144,6 +145,9 @@ pub enum Online {
     ListPermissions,
     /// What is logged
     DebugLevel(node::DebugLevel),
+    /// What is taken on chain, and for how much
+    #[command(subcommand)]
+    Wallet(wallet::Wallet),
     /// Which program answers, and which asks
     Version,
     /// Stop the daemon
@@ -247,6 +251,7 @@ impl Online {
                 answer!(node.lightning.list_permissions(ListPermissionsRequest {}))
             }
             Self::DebugLevel(c) => answer!(node.lightning.debug_level(c.request())),
+            Self::Wallet(c) => c.run(node).await,
             Self::Version => node::version(node).await,
             Self::Stop => answer!(node.lightning.stop_daemon(StopRequest {})),
         }

@@ -1,5 +1,6 @@
 //! Command lines and the requests they become, as tables.
 
+use super::wallet::Wallet;
 use super::{Command, Online};
 use crate::args::{parse, Cli};
 use crate::error::CliError;
@@ -64,6 +65,10 @@ fn asked(line: &str) -> Result<Value, String> {
         Online::ListUnspent(c) => c.request().map(|r| set(&r)),
         Online::VerifyChanBackup(c) => c.verification().map(|r| set(&r)),
         Online::RestoreChanBackup(c) => c.restoration().map(|r| set(&r)),
+        Online::Wallet(Wallet::PendingSweeps) => Ok(json!({})),
+        Online::Wallet(Wallet::BumpFee(c)) => c.request().map(|r| set(&r)),
+        Online::Wallet(Wallet::BumpCloseFee(c)) => c.request().map(|r| set(&r)),
+        Online::Wallet(Wallet::BumpForceCloseFee(c)) => c.request().map(|r| set(&r)),
         Online::CloseAllChannels(_) | Online::ExportChanBackup(_) => {
             Err(CliError::text("asks by itself"))
         }
@@ -106,6 +111,47 @@ fn node_wallet_and_peers() {
         row("listpeers --list_errors", json!({})),
         row("stop", json!({})),
     ]);
+}
+
+#[test]
+fn fees_of_claims() {
+    let outpoint = json!({"outpoint": {"txid_bytes": "", "txid_str": TXID, "output_index": 1}});
+    let point = json!({"chan_point": {"funding_txid_str": TXID, "output_index": 1}});
+    let with = |base: &Value, more: Value| {
+        let mut all = base.clone();
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    check(&[
+        row("wallet pendingsweeps", json!({})),
+        row("wallet bumpfee TXID:1", outpoint.clone()),
+        row(
+            "wallet bumpfee --conf_target 3 --immediate --deadline_delta=9 TXID:1",
+            with(&outpoint, json!({"target_conf": 3, "immediate": true, "deadline_delta": 9})),
+        ),
+        row(
+            "wallet bumpfee TXID:1 --sat_per_byte 20 --budget 7000 --force",
+            with(&outpoint, json!({"sat_per_vbyte": "20", "budget": "7000", "immediate": true})),
+        ),
+        row(
+            "wallet bumpclosefee TXID:1 --sat_per_vbyte=5",
+            with(&point, json!({"starting_feerate": "5"})),
+        ),
+        row(
+            "wallet bumpforceclosefee TXID:1 --deadline_delta 12 --conf_target 4",
+            with(&point, json!({"deadline_delta": 12, "target_conf": 4})),
+        ),
+    ]);
+    for (line, text) in [
+        ("wallet bumpfee", "OUTPOINT"),
+        ("wallet bumpfee abc", "abc is no outpoint"),
+        ("wallet bumpfee TXID:1 --conf_target 3 --sat_per_vbyte 9", "not both"),
+        ("wallet bumpclosefee TXID:1 --deadline_delta 3", "unexpected argument"),
+        ("wallet bumpforceclosefee TXID:1 --conf_target 4294967296", "too large"),
+    ] {
+        let said = asked(&line.replace("TXID", TXID)).unwrap_err();
+        assert!(said.contains(text), "{line}: {said}");
+    }
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The sweeper's task: plans when something changed, and moves what the plan says.
 
 use super::known::Snapshot;
-use super::plan::{plan, Estimates, World};
+use super::plan::{plan, Estimates, Waits, World};
 use super::version::Lent;
 use super::Sweeper;
 use crate::chain::Target;
 use crate::wallet::Standing;
+use bitcoin::OutPoint;
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +52,7 @@ impl Sweeper {
                 refused: &refused,
             };
             let plan = plan(&world);
-            self.known().waits = plan.waits;
+            self.say_waits(plan.waits);
             let mut again = false;
             for draft in plan.drafts {
                 again |= self.publish(draft, &wanted, &published).await?;
@@ -60,6 +62,18 @@ impl Sweeper {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what waits, and says what waits anew for something that may never come.
+    fn say_waits(&self, waits: BTreeMap<OutPoint, Waits>) {
+        let before = std::mem::replace(&mut self.known().waits, waits.clone());
+        for (claim, why) in waits {
+            let known =
+                before.get(&claim).is_some_and(|was| discriminant(was) == discriminant(&why));
+            if !known && matches!(why, Waits::Coins(_) | Waits::Uneconomic(_)) {
+                tracing::warn!(%claim, "a claim waits: {why}");
+            }
+        }
     }
 
     async fn estimates(&self) -> Estimates {

@@ -152,3 +152,90 @@ fn witness_type(pending: &Pending) -> WitnessType {
         Name::Anchor => WitnessType::CommitmentAnchor,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::sweeper::version::Version;
+    use crate::sweeper::wanted::Wanted;
+    use bitcoin::absolute::LockTime;
+    use bitcoin::hashes::Hash;
+    use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+    use bitcoin::{OutPoint, Transaction, Txid};
+    use fulmen_channel::onchain::claim::Claim;
+    use fulmen_channel::params::CommitmentFormat;
+    use fulmen_channel::transactions::delivery;
+
+    fn pending(name: Name, format: CommitmentFormat) -> Pending {
+        let key: PublicKey = SecretKey::from_slice(&[7; 32]).unwrap().public_key(&Secp256k1::new());
+        let outpoint = OutPoint { txid: Txid::from_byte_array([3; 32]), vout: 2 };
+        let spend = delivery::spend(format, &key, outpoint, Sat::new(50_000));
+        let pays = match name {
+            Name::HT | Name::HE => Pays::Beside(spend.output.clone()),
+            _ => Pays::Anything,
+        };
+        let (from, until) = (Height::new(700), Some(Height::new(720)));
+        let htlc = Some((Side::Local, 4));
+        let wanted = Wanted::new(1, Claim { name, htlc, spend, pays, from, until });
+        Pending { wanted, version: None, waits: None }
+    }
+
+    fn version(fee: u64) -> Version {
+        let (input, output) = (Vec::new(), Vec::new());
+        let version = bitcoin::transaction::Version::TWO;
+        Version {
+            tx: Transaction { version, lock_time: LockTime::ZERO, input, output },
+            fee: Sat::new(fee),
+            weight: 1_000,
+            claims: Vec::new(),
+            coins: Vec::new(),
+            rest: None,
+            parent: None,
+            since: Height::new(699),
+            start: FeeratePerKw::new(253),
+            attempts: 3,
+        }
+    }
+
+    #[test]
+    fn a_pending_sweep_tells_all_that_is_known() {
+        let mut claim = pending(Name::HED, CommitmentFormat::Anchors);
+        claim.wanted.order.immediate = true;
+        claim.wanted.order.feerate = Some(FeeratePerKw::new(253));
+        let told = sweep(&claim);
+        let outpoint = told.outpoint.clone().unwrap();
+        assert_eq!((outpoint.txid_str, outpoint.output_index), ("03".repeat(32), 2));
+        assert_eq!(told.witness_type(), WitnessType::HtlcAcceptedRemoteSuccess);
+        assert_eq!((told.amount_sat, told.budget), (50_000, 25_000));
+        assert_eq!((told.deadline_height, told.maturity_height), (720, 700));
+        assert_eq!((told.requested_sat_per_vbyte, told.immediate), (1, true));
+        assert_eq!((told.broadcast_attempts, told.sat_per_vbyte), (0, 0));
+        claim.version = Some(version(2_500));
+        let told = sweep(&claim);
+        assert_eq!((told.broadcast_attempts, told.sat_per_vbyte), (3, 10));
+    }
+
+    #[test]
+    fn outputs_go_by_lnds_names() {
+        use CommitmentFormat::{Anchors, StaticRemoteKey};
+        for (name, format, lnds) in [
+            (Name::D, Anchors, "COMMITMENT_TO_REMOTE_CONFIRMED"),
+            (Name::D, StaticRemoteKey, "COMMITMENT_NO_DELAY_TWEAKLESS"),
+            (Name::RD, Anchors, "COMMITMENT_TIME_LOCK"),
+            (Name::BR, Anchors, "COMMITMENT_REVOKE"),
+            (Name::HT, Anchors, "HTLC_OFFERED_TIMEOUT_SECOND_LEVEL_INPUT_CONFIRMED"),
+            (Name::HTRD, Anchors, "HTLC_OFFERED_TIMEOUT_SECOND_LEVEL"),
+            (Name::HE, Anchors, "HTLC_ACCEPTED_SUCCESS_SECOND_LEVEL_INPUT_CONFIRMED"),
+            (Name::HERD, Anchors, "HTLC_ACCEPTED_SUCCESS_SECOND_LEVEL"),
+            (Name::HED, Anchors, "HTLC_ACCEPTED_REMOTE_SUCCESS"),
+            (Name::HTD, Anchors, "HTLC_OFFERED_REMOTE_TIMEOUT"),
+            (Name::HBR, Anchors, "HTLC_OFFERED_REVOKE"),
+            (Name::HTBR, Anchors, "HTLC_SECOND_LEVEL_REVOKE"),
+            (Name::Anchor, Anchors, "COMMITMENT_ANCHOR"),
+        ] {
+            let told = sweep(&pending(name, format));
+            assert_eq!(told.witness_type().as_str_name(), lnds, "{name}");
+        }
+    }
+}
