@@ -99,8 +99,8 @@ pub enum FundError {
     /// Enough to pay, but not to keep the reserve as well.
     #[error(
         "reserved wallet balance invalidated: transaction would leave insufficient funds for fee \
-         bumping anchor channel closings (see debug log for details): {} would be left, {} must be, {} \
-         is missing",
+         bumping anchor channel closings (see debug log for details): {} would be left, {} must \
+         be, {} is missing",
         btc(*left), btc(*reserve), btc(reserve.saturating_sub(*left))
     )]
     Reserve {
