@@ -1,4 +1,4 @@
-//! The daemon's database: damaged, or in use by another daemon.
+//! The daemon's database: damaged, its log too that a kill left, or in use by another daemon.
 
 use std::path::Path;
 
@@ -75,6 +75,54 @@ async fn runs_on(alice: &Daemon, path: &Path, bytes: &[u8]) -> Result<bool> {
     assert!(why.iter().any(|why| wrote.contains(why)), "{wrote}");
     assert!(std::fs::read(path)? == bytes, "touched");
     Ok(false)
+}
+
+/// kill -9 leaves the last commits in the write-ahead log, and a power cut part of one more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_that_a_kill_left_is_read_whole_or_refused() -> Result<()> {
+    let seed = rand::thread_rng().gen();
+    eprintln!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let cluster = Cluster::start()?;
+    let (alice, bob, _) = cluster.pair(Sat::new(1_000_000)).await?;
+    // A new log, which holds nothing but what follows.
+    alice.stops().await?;
+    alice.starts().await?;
+    alice.active_channel(bob.id()?).await?;
+    for _ in 0..5 {
+        alice.pays(&bob, Msat::new(10_000_000)).await?;
+    }
+    both_agree(&alice, &bob).await?;
+    let told = tells(&alice).await?;
+    alice.killed();
+    let path = alice.dir().join(NETWORK_DIR).join("fulmen.db");
+    let log = path.with_extension("db-wal");
+    let (file, good) = (std::fs::read(&path)?, std::fs::read(&log)?);
+    assert!(good.len() > 20 * 4096, "nothing much is in a log of {} bytes", good.len());
+
+    for _ in 0..FLIPS / 3 {
+        // Many commits follow.
+        let at = random.gen_range(0..good.len() / 2);
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << random.gen_range(0..8);
+        std::fs::write(&log, &bytes)?;
+        let before = alice.wrote()?.len();
+        alice.spawn()?;
+        assert!(!alice.ends()?, "byte {at}: exit code");
+        let wrote = alice.wrote()?.split_off(before);
+        for says in ["fulmen.db is damaged and was left untouched", "of its log was altered"] {
+            assert!(wrote.contains(says), "byte {at}: no `{says}` in {wrote}");
+        }
+        let untouched = std::fs::read(&path)? == file && std::fs::read(&log)? == bytes;
+        assert!(untouched, "byte {at}: touched");
+    }
+    let torn = [&good[..], &random.gen::<[u8; 32]>().repeat(60)].concat();
+    std::fs::write(&log, torn)?;
+    alice.starts().await?;
+    assert_eq!(tells(&alice).await?, told);
+    alice.active_channel(bob.id()?).await?;
+    alice.pays(&bob, Msat::new(5_000)).await?;
+    both_agree(&alice, &bob).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
