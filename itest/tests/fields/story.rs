@@ -325,7 +325,7 @@ async fn closing(alice: &Daemon, bob: &Daemon, seen: &mut Seen) -> Result<()> {
     alice
         .until("its close is confirmed", async || {
             let pending = alice.pending_channels().await?.pending_force_closing_channels;
-            Ok((!pending.is_empty()).then_some(()))
+            Ok(pending.iter().any(|channel| channel.limbo_balance > 0).then_some(()))
         })
         .await?;
     pending(alice, seen).await?;

@@ -244,6 +244,8 @@ pub struct FundedSnapshot {
     pub remote_update: Option<msgs::ChannelUpdate>,
     /// What of ours waits on chain.
     pub limbo: Sat,
+    /// What of ours came back from there.
+    pub settled: Sat,
     /// The height from which it can be spent.
     pub matures_at: Option<Height>,
     /// What was given and noted at its opening.

@@ -80,6 +80,7 @@ impl Driver {
             behind: open.life.behind,
             remote_update: self.announcer.remote_update.clone(),
             limbo: spent.map_or(Sat::ZERO, |spent| spent.limbo),
+            settled: spent.map_or(Sat::ZERO, |spent| spent.settled),
             matures_at: spent.and_then(|spent| spent.matures_at),
             note: self.note.clone(),
             looked_at: self.presence.looked_at(now),

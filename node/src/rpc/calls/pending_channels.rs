@@ -6,7 +6,6 @@ use crate::channels::record::SpentRecord;
 use crate::channels::{FundedSnapshot, RestoredSnapshot, Snapshot};
 use crate::node::Node;
 use bitcoin::consensus::encode::serialize_hex;
-use fulmen_channel::amount::Sat;
 use fulmen_channel::params::Side;
 use fulmen_proto::lnrpc::{self, pending_channels_response as pending};
 use tonic::Status;
@@ -177,15 +176,13 @@ fn forced(
 ) -> pending::ForceClosedChannel {
     let matures = funded.matures_at.map_or(0, |at| at.number());
     let left = i64::from(matures).saturating_sub(i64::from(height));
-    let recovered =
-        if funded.limbo == Sat::ZERO { own_share(funded, Side::Local) } else { Default::default() };
     pending::ForceClosedChannel {
         channel: Some(channel(snapshot, funded)),
         closing_txid: funded.closing_txid.map(|txid| txid.to_string()).unwrap_or_default(),
         limbo_balance: sat(funded.limbo),
         maturity_height: matures,
         blocks_til_maturity: i32::try_from(left).unwrap_or(i32::MAX),
-        recovered_balance: floor(recovered),
+        recovered_balance: sat(funded.settled),
         anchor: pending::force_closed_channel::AnchorState::Limbo.into(),
         ..Default::default()
     }
