@@ -25,14 +25,14 @@ async fn words_and_a_backup_bring_everything_home() -> Result<()> {
         lightning.subscribe_channel_backups(ChannelBackupSubscription {}).await?.into_inner();
     let opened = alice.opens(&bob, CAPACITY).await?;
     let told = news.message().await?.context("news of the channel")?;
-    assert_eq!(verified(&alice, told).await?, [opened.channel_point.clone()]);
+    assert_eq!(verified(&alice, told).await?, [opened.channel_point.as_str()]);
     alice.pays(&bob, Msat::new(123_456_000)).await?;
     let channel = alice.quiet_channel().await?;
     exports(&alice, &channel).await?;
     let coins = alice.coins().await?.confirmed_balance;
     // The file holds the same.
     let file = std::fs::read(alice.admin_macaroon().with_file_name("channel.backup"))?;
-    assert_eq!(verified(&alice, multi(file.clone())).await?, [channel.channel_point.clone()]);
+    assert_eq!(verified(&alice, multi(file.clone())).await?, [channel.channel_point.as_str()]);
     drop(alice);
 
     let again = Daemon::without_wallet(cluster.bitcoind(), "again", &[])?;
@@ -153,7 +153,7 @@ async fn verified(daemon: &Daemon, backups: ChanBackupSnapshot) -> Result<Vec<St
 async fn exports(alice: &Daemon, channel: &Channel) -> Result<()> {
     let mut lightning = alice.lightning().await?;
     let all = lightning.export_all_channel_backups(ChanBackupExportRequest {}).await?.into_inner();
-    assert_eq!(verified(alice, all.clone()).await?, [channel.channel_point.clone()]);
+    assert_eq!(verified(alice, all.clone()).await?, [channel.channel_point.as_str()]);
     let single = export(alice, channel).await?;
     let swapped = multi(single.chan_backup);
     let refused = lightning.verify_chan_backup(swapped).await.unwrap_err();
