@@ -58,7 +58,7 @@ pub async fn node(
         numbers: Numbers::default(),
         max_pending: usize::try_from(config.max_pending_channels).unwrap_or(usize::MAX),
         curve: Arc::new(Inline),
-        hub: Arc::new(BoardHub(switchboard.clone())),
+        hub: Arc::new(BoardHub { board: switchboard.clone(), holds: config.hodl_exit_settle }),
         funds: money.clone(),
         sweeper,
         backups,

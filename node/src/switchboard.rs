@@ -417,36 +417,44 @@ fn waits(outcome: Result<Vec<Action>, StoreError>) -> Vec<Action> {
 }
 
 /// The switchboard as channels know it.
-pub struct BoardHub(pub Arc<Switchboard>);
+pub struct BoardHub {
+    /// It.
+    pub board: Arc<Switchboard>,
+    /// HTLCs for us are left as they are.
+    pub holds: bool,
+}
 
 impl Hub for BoardHub {
     fn peel(&self, add: &msgs::UpdateAddHTLC) -> Vec<u8> {
-        switch::read_onion(&self.0.node_secret, add)
+        switch::read_onion(&self.board.node_secret, add)
     }
 
     fn received(&self, channel: ChannelId, htlc: &Received, unit: &mut Unit) -> Vec<Action> {
-        let (now, height) = (clock::unix_time(), self.0.chain.tip().height);
+        let (now, height) = (clock::unix_time(), self.board.chain.tip().height);
+        if self.holds {
+            return Vec::new();
+        }
         let work = |desk: &mut Desk<'_>| switch::received(desk, channel.0, htlc, now, height);
-        waits(self.0.for_channel(unit, work))
+        waits(self.board.for_channel(unit, work))
     }
 
     fn fulfilled(&self, preimage: Preimage, memo: &[u8], unit: &mut Unit) -> Vec<Action> {
         let work = |desk: &mut Desk<'_>| switch::fulfilled(desk, memo, preimage, now_ns());
-        waits(self.0.for_channel(unit, work))
+        waits(self.board.for_channel(unit, work))
     }
 
     fn resolved(&self, over: &Resolved, unit: &mut Unit) -> Result<Vec<Action>, StoreError> {
-        let mut actions = self.0.for_channel(unit, |desk| {
-            self.0.with_world(|world| switch::resolved(desk, over, world))
+        let mut actions = self.board.for_channel(unit, |desk| {
+            self.board.with_world(|world| switch::resolved(desk, over, world))
         })?;
-        let board = self.0.clone();
+        let board = self.board.clone();
         actions.push(Action::After(Box::new(move || board.room.notify_waiters())));
         Ok(actions)
     }
 
     fn restored(&self, memo: &[u8]) {
         match switch::attempt_of(memo) {
-            Ok(attempt) => drop(lock(&self.0.live).insert(attempt)),
+            Ok(attempt) => drop(lock(&self.board.live).insert(attempt)),
             Err(error) => tracing::error!("an HTLC of ours: {error}"),
         }
     }

@@ -80,6 +80,12 @@ pub const FLAGS: &[Flag] = &[
         "largest",
         "which coins pay: largest (few inputs) or random",
     ),
+    flag(
+        "hodl.exit-settle",
+        Switch,
+        "",
+        "leave what is received as it is, neither settled nor failed; for tests only",
+    ),
     flag("trickledelay", Value, "90000", "time between two batches of gossip, in ms"),
     flag("bitcoin.active", Switch, "true", "for lnd's sake; cannot be switched off"),
     flag("bitcoin.mainnet", Switch, "", "use the main network; refused for now"),

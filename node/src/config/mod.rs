@@ -128,6 +128,8 @@ pub struct Config {
     pub tls_extra_domains: Vec<String>,
     /// Make and open a wallet without asking.
     pub no_seed_backup: bool,
+    /// HTLCs for us are neither settled nor failed: for tests of what comes of them on chain.
+    pub hodl_exit_settle: bool,
     /// The file that holds the password with which the wallet is opened.
     pub unlock_password_file: Option<PathBuf>,
     /// Without a wallet that file is not needed yet.
@@ -208,6 +210,7 @@ impl Config {
                 .all("tlsextraip", |text| text.parse().map_err(|_| "must be an IP address"))?,
             tls_extra_domains: given.all("tlsextradomain", domain)?,
             no_seed_backup: given.switch("noseedbackup")?,
+            hodl_exit_settle: given.switch("hodl.exit-settle")?,
             unlock_password_file: unlock_file(&given, home)?,
             unlock_allow_create: given.switch("wallet-unlock-allow-create")?,
             max_pending_channels: given.number("maxpendingchannels", 1, 1_000)?,
