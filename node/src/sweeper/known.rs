@@ -104,21 +104,29 @@ impl Known {
         }
     }
 
-    pub fn claims(&mut self, channel: u64, on_chain: Option<OnChain>) {
+    /// Whether that is news.
+    pub fn claims(&mut self, channel: u64, on_chain: Option<OnChain>) -> bool {
+        let on_chain = on_chain.map(|OnChain { published, claims }| (Arc::new(published), claims));
         let told = self.channels.entry(channel).or_default();
-        told.on_chain = on_chain.map(|OnChain { published, claims }| (Arc::new(published), claims));
+        let news = told.on_chain != on_chain;
+        told.on_chain = on_chain;
         self.forget_gone();
+        news
     }
 
-    pub fn bump(&mut self, channel: u64, bump: Option<Bump>) {
-        let told = self.channels.entry(channel).or_default();
-        told.bump = bump.map(|bump| {
+    /// Whether that is news.
+    pub fn bump(&mut self, channel: u64, bump: Option<Bump>) -> bool {
+        let bump = bump.map(|bump| {
             let claim = Claim { until: bump.deadline, ..bump.anchor };
             let parent = Some(Parent { tx: bump.parent, fee: bump.fee });
             let wanted = Wanted { at_risk: bump.at_risk, parent, ..Wanted::new(channel, claim) };
             (Arc::new(bump.published), wanted)
         });
+        let told = self.channels.entry(channel).or_default();
+        let news = told.bump != bump;
+        told.bump = bump;
         self.forget_gone();
+        news
     }
 
     /// Orders and verdicts about what is not there any more.

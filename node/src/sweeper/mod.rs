@@ -63,15 +63,17 @@ impl Sweeper {
     /// All that channel `channel` may take now, or will be able to: the whole list, each time that
     /// it changed, and once after a restart. None when no commitment of it is in a block.
     pub fn claims(&self, channel: u64, on_chain: Option<OnChain>) {
-        self.known().claims(channel, on_chain);
-        self.wake.notify_one();
+        if self.known().claims(channel, on_chain) {
+            self.wake.notify_one();
+        }
     }
 
     /// Our commitment of channel `channel` is published, but in no block. None when it is in one,
     /// or another one is.
     pub fn bump(&self, channel: u64, bump: Option<Bump>) {
-        self.known().bump(channel, bump);
-        self.wake.notify_one();
+        if self.known().bump(channel, bump) {
+            self.wake.notify_one();
+        }
     }
 
     /// What happened on chain; call when the wallet knows it.

@@ -5,7 +5,9 @@ use super::{channel_point, commitment_type, floor, sat};
 use crate::channels::record::SpentRecord;
 use crate::channels::{FundedSnapshot, RestoredSnapshot, Snapshot};
 use crate::node::Node;
+use crate::sweeper::Pending;
 use bitcoin::consensus::encode::serialize_hex;
+use fulmen_channel::onchain::claim::Name;
 use fulmen_channel::params::Side;
 use fulmen_proto::lnrpc::{self, pending_channels_response as pending};
 use tonic::Status;
@@ -17,6 +19,7 @@ pub async fn pending_channels(
 ) -> Result<lnrpc::PendingChannelsResponse, Status> {
     let mut answer = lnrpc::PendingChannelsResponse::default();
     let height = node.services.chain.tip().height.number();
+    let claims = node.services.sweeper.pending();
     for handle in node.services.registry.all() {
         let Some(snapshot) = handle.describe().await else { continue };
         if let Some(restored) = snapshot.restored.as_ref().filter(|_| snapshot.phase != "closed") {
@@ -36,7 +39,10 @@ pub async fn pending_channels(
             ("open", None) | ("closed", _) => {}
             (_, None) => answer.waiting_close_channels.push(waiting(&snapshot, funded, &request)),
             (_, Some(_)) => {
-                answer.pending_force_closing_channels.push(forced(&snapshot, funded, height));
+                let claims = claims.iter().filter(|claim| claim.wanted.channel == snapshot.index);
+                let htlcs = claims.filter_map(|claim| htlc(claim, height)).collect();
+                let forced = forced(&snapshot, funded, height, htlcs);
+                answer.pending_force_closing_channels.push(forced);
             }
         }
     }
@@ -173,17 +179,39 @@ fn forced(
     snapshot: &Snapshot,
     funded: &FundedSnapshot,
     height: u32,
+    pending_htlcs: Vec<lnrpc::PendingHtlc>,
 ) -> pending::ForceClosedChannel {
     let matures = funded.matures_at.map_or(0, |at| at.number());
-    let left = i64::from(matures).saturating_sub(i64::from(height));
     pending::ForceClosedChannel {
         channel: Some(channel(snapshot, funded)),
         closing_txid: funded.closing_txid.map(|txid| txid.to_string()).unwrap_or_default(),
         limbo_balance: sat(funded.limbo),
         maturity_height: matures,
-        blocks_til_maturity: i32::try_from(left).unwrap_or(i32::MAX),
+        blocks_til_maturity: blocks_until(matures, height),
         recovered_balance: sat(funded.settled),
+        pending_htlcs,
         anchor: pending::force_closed_channel::AnchorState::Limbo.into(),
-        ..Default::default()
     }
+}
+
+/// Blocks from `height` to one that may be gone by.
+fn blocks_until(matures: u32, height: u32) -> i32 {
+    let left = i64::from(matures).saturating_sub(i64::from(height));
+    i32::try_from(left).unwrap_or(i32::MAX)
+}
+
+/// An HTLC that is still to be taken: from the commitment, or from what HT or HE paid.
+fn htlc(claim: &Pending, height: u32) -> Option<lnrpc::PendingHtlc> {
+    let wanted = &claim.wanted.claim;
+    let (by, _) = wanted.htlc?;
+    let second = matches!(wanted.name, Name::HTRD | Name::HERD | Name::HTBR | Name::HEBR);
+    let matures = wanted.from.number();
+    Some(lnrpc::PendingHtlc {
+        incoming: by == Side::Remote,
+        amount: sat(wanted.spend.value()),
+        outpoint: channel_point(wanted.spend.outpoint),
+        maturity_height: matures,
+        blocks_til_maturity: blocks_until(matures, height),
+        stage: if second { 2 } else { 1 },
+    })
 }
