@@ -9,6 +9,7 @@ pub mod claim;
 pub mod deadline;
 pub mod identify;
 pub mod local_commitment;
+pub mod outcome;
 mod preimage;
 pub mod published;
 pub mod remote_commitment;

@@ -9,6 +9,7 @@ use fulmen_channel::changeset::Row;
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::input::{Command, Input};
 use fulmen_channel::onchain::claim::{Claim, Name, Pays};
+use fulmen_channel::onchain::outcome::{Ended, What};
 use fulmen_channel::output::{Event, Spend};
 use fulmen_channel::params::CommitmentFormat::{self, Anchors, StaticRemoteKey};
 
@@ -280,4 +281,49 @@ fn our_commitment_asks_to_be_bumped_until_it_is_in_a_block() {
     assert_eq!(story.pair.alice.channel.bump(), None);
     let old = Story::begins(StaticRemoteKey, Trouble::None);
     assert_eq!(old.pair.alice.channel.bump(), None);
+}
+
+#[test]
+fn each_outputs_end_is_remembered() {
+    let ends = |who| {
+        let mut story = Story::begins(Anchors, Trouble::None);
+        story.publishes(who);
+        story.pair.bob.fulfills(1);
+        story.pair.alice.fulfills(3);
+        for height in [101, 250, 501, 510, 650, 660] {
+            story.grows(height);
+        }
+        let ends = story.pair.alice.open().onchain.resolution.as_ref().unwrap().outcomes();
+        let mut ends: Vec<_> =
+            ends.iter().map(|end| (end.what, end.ended, end.value.sat())).collect();
+        ends.sort_by_key(|(_, _, value)| *value);
+        ends
+    };
+    use Ended::{Claimed, FirstStage, TimedOut, Unclaimed};
+    use What::{Anchor, Balance, Incoming, Outgoing};
+    let local = ends(0);
+    assert_eq!(local[0], (Anchor, Unclaimed, 330));
+    assert_eq!(
+        local[1..7],
+        [
+            (Outgoing, FirstStage, 40_000),
+            (Outgoing, TimedOut, 40_000),
+            (Incoming, TimedOut, 45_000),
+            (Outgoing, Claimed, 50_000),
+            (Incoming, FirstStage, 55_000),
+            (Incoming, Claimed, 55_000),
+        ]
+    );
+    assert_eq!((local[7].0, local[7].1, local.len()), (Balance, Claimed, 8));
+    let remote = ends(1);
+    assert_eq!(
+        remote[1..5],
+        [
+            (Outgoing, TimedOut, 40_000),
+            (Incoming, TimedOut, 45_000),
+            (Outgoing, Claimed, 50_000),
+            (Incoming, Claimed, 55_000),
+        ]
+    );
+    assert_eq!((remote[5].0, remote[5].1, remote.len()), (Balance, Claimed, 6));
 }

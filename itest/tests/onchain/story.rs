@@ -223,10 +223,9 @@ impl Story {
     fn mines_what_waits(&mut self) {
         let waiting = self.chain_box.mempool().entries();
         let spent = waiting.iter().filter_map(|entry| entry.tx.input.first());
-        let spent: Vec<OutPoint> = spent.map(|input| input.previous_output).collect();
-        let before = self.shaken.len();
-        self.shaken.extend(spent);
-        let is_new = self.shaken.len() > before;
+        let known = self.shaken.len();
+        self.shaken.extend(spent.map(|input| input.previous_output));
+        let is_new = self.shaken.len() > known;
         self.mines(1);
         if self.row.reorgs && is_new {
             self.chain_box.reorg(6);

@@ -9,6 +9,7 @@ use bitcoin::{OutPoint, Txid};
 use fulmen_channel::amount::{Height, Sat};
 use fulmen_channel::changeset::{ChangeSet, Row, Rows};
 use fulmen_channel::contract::htlc::PenaltyRecord;
+use fulmen_channel::onchain::resolution::{OnChain, Resolution};
 use fulmen_channel::output::Spend;
 use fulmen_channel::params::{ChannelParams, Side};
 use fulmen_channel::transactions::commitment::HtlcRef;
@@ -199,6 +200,17 @@ pub fn forget(store: &Store, index: u64, unit: &mut Unit) -> Result<(), StoreErr
         unit.delete(Table::ChannelRow, key);
     }
     Ok(())
+}
+
+/// What the chain did with the commitment that closed a channel.
+///
+/// # Errors
+/// In words, when the database or the row cannot be read.
+pub fn load_resolution(store: &Store, index: u64) -> Result<Option<Resolution>, String> {
+    let row = store.get(Table::ChannelRow, &row_key(index, Row::OnChain));
+    let row = row.map_err(|error| error.to_string())?.map(|value| (Row::OnChain, value));
+    let onchain = Rows(row.into_iter().collect()).read::<OnChain>(Row::OnChain);
+    Ok(onchain.map_err(|error| error.to_string())?.and_then(|onchain| onchain.resolution))
 }
 
 /// What a channel is called, also when it is closed.

@@ -1,9 +1,11 @@
 //! ClosedChannels: history.
 
+use super::send_coins::outpoint;
 use super::{channel_point, sat};
 use crate::backup::{RestoredRecord, Single};
-use crate::channels::record::{ChannelRecord, Names, SpendKind, SpentRecord};
+use crate::channels::record::{load_resolution, ChannelRecord, Names, SpendKind, SpentRecord};
 use crate::node::Node;
+use fulmen_channel::onchain::outcome::{Ended, Outcome, What};
 use fulmen_channel::params::Side;
 use fulmen_proto::lnrpc::{self, channel_close_summary::ClosureType};
 use tonic::Status;
@@ -18,7 +20,10 @@ pub async fn closed_channels(
     for record in records.iter().filter(|record| record.closed) {
         let Some(spent) = record.spent else { continue };
         let names = Names::load(&node.services.store, record).map_err(super::failed)?;
-        let summary = summary(node, record, &spent, names);
+        let mut summary = summary(node, record, &spent, names);
+        let chain = load_resolution(&node.services.store, record.index).map_err(super::failed)?;
+        let outcomes = chain.iter().flat_map(|chain| chain.outcomes());
+        summary.resolutions = outcomes.map(resolution).collect();
         if wanted(&request, summary.close_type()) {
             channels.push(summary);
         }
@@ -44,6 +49,28 @@ fn wanted(request: &lnrpc::ClosedChannelsRequest, kind: ClosureType) -> bool {
         (request.abandoned, ClosureType::Abandoned),
     ];
     asked.iter().all(|(set, _)| !set) || asked.contains(&(true, kind))
+}
+
+fn resolution(outcome: Outcome) -> lnrpc::Resolution {
+    let kind = match outcome.what {
+        What::Balance => lnrpc::ResolutionType::Commit,
+        What::Anchor => lnrpc::ResolutionType::Anchor,
+        What::Incoming => lnrpc::ResolutionType::IncomingHtlc,
+        What::Outgoing => lnrpc::ResolutionType::OutgoingHtlc,
+    };
+    let ended = match outcome.ended {
+        Ended::Claimed => lnrpc::ResolutionOutcome::Claimed,
+        Ended::Unclaimed => lnrpc::ResolutionOutcome::Unclaimed,
+        Ended::FirstStage => lnrpc::ResolutionOutcome::FirstStage,
+        Ended::TimedOut => lnrpc::ResolutionOutcome::Timeout,
+    };
+    lnrpc::Resolution {
+        resolution_type: kind.into(),
+        outcome: ended.into(),
+        outpoint: Some(outpoint(outcome.outpoint)),
+        amount_sat: outcome.value.sat(),
+        sweep_txid: outcome.taken_by.map(|txid| txid.to_string()).unwrap_or_default(),
+    }
 }
 
 fn summary(
