@@ -47,8 +47,6 @@ pub enum Refused {
     BadOpen(String),
     #[error("the funding transaction does not pay {0} to the channel's script")]
     BadFunding(Sat),
-    #[error("there is nothing to publish: the channel has no signed commitment")]
-    NothingToPublish,
     #[error("our state is older than the peer has proved: publishing it would lose all funds")]
     Behind,
 }

@@ -126,13 +126,6 @@ pub enum Command {
     /// so too, if the peer opened it and nothing of ours is at stake
     /// ([`crate::protocol::open::Open::may_be_forgotten`]).
     Abandon(String),
-    /// Pay a confirmed delivery output (D or RD) to this script (paper: D, RD).
-    Deliver {
-        /// Where to.
-        script: ScriptBuf,
-        /// At which feerate.
-        feerate: FeeratePerKw,
-    },
 }
 
 /// What [`crate::channel::Channel::handle`] says of a command that was taken.

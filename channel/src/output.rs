@@ -160,16 +160,6 @@ pub enum Event {
         /// By which transaction.
         txid: Txid,
     },
-    /// Our own balance waits on chain (D or RD): answer with [`crate::input::Command::Deliver`]
-    /// once `outpoint` has `confirmations`.
-    Delivery {
-        /// The output that is ours.
-        outpoint: OutPoint,
-        /// What it holds.
-        value: Sat,
-        /// From how many confirmations on it can be spent.
-        confirmations: u32,
-    },
     /// What we may claim on chain has changed: see [`crate::protocol::open::Open::claims`]. Again
     /// after a restart.
     Claims,

@@ -1,11 +1,12 @@
 //! Closing alone: our commitment goes on chain by command, by a deadline or for the peer's fault,
 //! and our own balance comes back by RD, or by D from theirs.
 
+use crate::onchain::chain::takes;
 use crate::support::{
     assert_spends, preimage, spent_by, wallet_script, Pair, Party, Verdict, LEGACY,
 };
 use bitcoin::{Transaction, TxOut};
-use fulmen_channel::amount::{FeeratePerKw, Height, Msat};
+use fulmen_channel::amount::{Height, Msat};
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::error::Refused;
 use fulmen_channel::input::{Command, Input};
@@ -15,16 +16,13 @@ use fulmen_channel::output::{Event, Output, Spend};
 use fulmen_channel::params::CommitmentFormat;
 use lightning::ln::msgs::ErrorMessage;
 
+const ALICE: [u8; 32] = [1; 32];
+const BOB: [u8; 32] = [2; 32];
 const FORMATS: [CommitmentFormat; 2] =
     [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey];
 
 fn force_close() -> Input {
     Input::Command(Command::ForceClose("by command".into()))
-}
-
-fn deliver(rate: u32) -> Input {
-    let feerate = FeeratePerKw::new(rate);
-    Input::Command(Command::Deliver { script: wallet_script(7), feerate })
 }
 
 /// The last transaction a side published, which must be its latest commitment, valid on F.
@@ -36,34 +34,15 @@ fn published_commitment(party: &Party, funding: &TxOut) -> Transaction {
     tx
 }
 
-/// The delivery a side was told of: value, and from how many confirmations.
-fn delivery(party: &Party) -> Option<(bitcoin::OutPoint, u64, u32)> {
-    party.events.iter().rev().find_map(|event| match event {
-        Event::Delivery { outpoint, value, confirmations } => {
-            Some((*outpoint, value.sat(), *confirmations))
-        }
-        _ => None,
-    })
-}
-
-/// Takes the delivery out of `tx`: the claim, checked by Bitcoin's own rules.
+/// Takes a side's own balance out of `tx`: D or RD, checked by Bitcoin's own rules. Its value.
 #[track_caller]
-fn claims(party: &mut Party, tx: &Transaction) -> Transaction {
-    let (outpoint, value, confirmations) = delivery(party).expect("a balance on chain");
-    assert_eq!(outpoint.txid, tx.compute_txid());
-    let output = tx.output[outpoint.vout as usize].clone();
-    assert_eq!(output.value.to_sat(), value);
-    party.handle(deliver(500)).unwrap();
-    let claim = party.published.last().unwrap().clone();
-    assert_eq!(claim.input[0].previous_output, outpoint);
-    assert_spends(&claim, &output);
-    let waits = claim.input[0].sequence;
-    match confirmations {
-        0 | 1 => assert!(waits.0 <= 1 || !waits.is_relative_lock_time()),
-        delay => assert_eq!(waits.to_consensus_u32(), delay),
-    }
-    assert_eq!(claim.output[0].script_pubkey, wallet_script(7));
-    claim
+fn delivers(party: &Party, seed: [u8; 32], tx: &Transaction) -> u64 {
+    let claim = party.open().delivery().expect("a balance on chain");
+    assert_eq!(claim.spend.outpoint.txid, tx.compute_txid());
+    let output = &tx.output[claim.spend.outpoint.vout as usize];
+    assert_eq!(output.value.to_sat(), claim.spend.value().sat());
+    assert_spends(&takes(&claim, party.open().claims().unwrap().0, seed), output);
+    claim.spend.value().sat()
 }
 
 #[test]
@@ -83,16 +62,13 @@ fn by_command_and_each_takes_its_balance() {
             party.events.iter().any(|e| matches!(e, Event::Spent { spend, .. } if *spend == wanted))
         };
         assert!(saw(&pair.alice, Spend::Local) && saw(&pair.bob, Spend::Remote));
-        let (_, alice, delay) = delivery(&pair.alice).unwrap();
-        let (_, bob, depth) = delivery(&pair.bob).unwrap();
-        assert_eq!((bob, delay, depth), (400_000, 144, 1));
+        let from = |party: &Party| party.open().delivery().unwrap().from.number();
+        let a_block = u32::from(format == CommitmentFormat::Anchors);
+        assert_eq!((from(&pair.alice), from(&pair.bob)), (100 + 144, 100 + a_block));
+        let alice = delivers(&pair.alice, ALICE, &tx);
+        assert_eq!(delivers(&pair.bob, BOB, &tx), 400_000);
         let costs = if format == CommitmentFormat::Anchors { 1_124 + 660 } else { 724 };
         assert_eq!(alice, 600_000 - costs);
-        let (rd, d) = (claims(&mut pair.alice, &tx), claims(&mut pair.bob, &tx));
-        assert!(rd.output[0].value.to_sat() > 598_000 - 1_000);
-        assert!(d.output[0].value.to_sat() > 399_000);
-        let absurd = pair.alice.handle(deliver(u32::MAX)).unwrap_err();
-        assert!(matches!(absurd, Refused::BadFeerate(_)));
     }
 }
 
@@ -109,9 +85,8 @@ fn with_payments_in_flight_the_balances_come_back_all_the_same() {
         for party in [&mut pair.alice, &mut pair.bob] {
             party.handle(spent_by(tx.clone())).unwrap();
         }
-        assert_eq!(delivery(&pair.bob).unwrap().1, 370_000);
-        claims(&mut pair.alice, &tx);
-        claims(&mut pair.bob, &tx);
+        assert_eq!(delivers(&pair.bob, BOB, &tx), 370_000);
+        delivers(&pair.alice, ALICE, &tx);
     }
 }
 
@@ -126,7 +101,8 @@ fn the_delivery_is_told_again_after_a_restart() {
     pair.alice.published.clear();
     pair.alice.crashes();
     assert!(pair.alice.published.is_empty(), "F is spent: nothing more to publish");
-    claims(&mut pair.alice, &tx);
+    assert!(pair.alice.events.contains(&Event::Claims));
+    delivers(&pair.alice, ALICE, &tx);
 }
 
 #[test]
@@ -345,14 +321,15 @@ fn every_state_on_the_way_can_be_published() {
             published_commitment(&pair.bob, &funding),
         );
         // Each knows the other's for what it is, whichever confirms.
-        for (party, theirs) in [(&mut pair.alice, b), (&mut pair.bob, a)] {
+        let sides = [(&mut pair.alice, ALICE, b), (&mut pair.bob, BOB, a)];
+        for (party, seed, theirs) in sides {
             party.handle(spent_by(theirs.clone())).unwrap();
             let told = party
                 .events
                 .iter()
                 .any(|event| matches!(event, Event::Spent { spend: Spend::Remote, .. }));
             assert!(told, "after {steps}: {}", party.name);
-            claims(party, &theirs);
+            delivers(party, seed, &theirs);
         }
     }
 }
@@ -398,6 +375,5 @@ fn the_peers_commitment_in_a_block_fails_the_channel() {
     assert!(pair.bob.published.is_empty(), "F is gone: ours has nothing to spend");
     pair.bob.crashes();
     assert!(pair.bob.published.is_empty());
-    let early = Pair::open().alice.handle(deliver(500)).unwrap_err();
-    assert_eq!(early, Refused::NothingToPublish);
+    assert!(Pair::open().alice.open().claims().is_none());
 }

@@ -209,10 +209,7 @@ fn a_side_that_is_provably_behind_says_so_and_publishes_nothing() {
     let theirs = pair.bob.published.last().expect("bob publishes his commitment").clone();
     let spent = spent_by(theirs);
     pair.alice.handle(spent).unwrap();
-    let found = pair.alice.events.iter().find_map(|event| match event {
-        Event::Delivery { value, .. } => Some(*value),
-        _ => None,
-    });
+    let found = pair.alice.open().delivery().map(|claim| claim.spend.value());
     let fee_and_anchors = 1_124 + 660;
     assert_eq!(found.map(|value| value.sat()), Some(500_000 - fee_and_anchors));
 }

@@ -1,20 +1,15 @@
-//! When the other side is gone, wrong, or a deadline is near: our commitment goes on chain, and our
-//! own balance comes back by RD or D. Claims of HTLC outputs and breaches are the chain side's.
+//! When the other side is gone, wrong, or a deadline is near: our commitment goes on chain. What
+//! comes of it there is the matter of [`super::settling`].
 
 use super::open::{Link, Open, Tools};
-use crate::amount::{FeeratePerKw, Height};
+use crate::amount::Height;
 use crate::contract::balance::View;
 use crate::error::Refused;
 use crate::message::Message;
 use crate::onchain::deadline::{Case, Deed, Downstream, Terms};
-use crate::onchain::identify::Delivery;
 use crate::output::{Event, Output};
 use crate::params::Side;
 use crate::transactions::commitment::HtlcRef;
-use crate::transactions::spend::sweep;
-use crate::transactions::{delivery, revocable_delivery};
-use bitcoin::sighash::EcdsaSighashType;
-use bitcoin::ScriptBuf;
 use lightning::ln::msgs;
 
 impl Open {
@@ -147,55 +142,6 @@ impl Open {
             return None;
         }
         self.cases().filter_map(|(_, case)| Some(case.close_at()?.0)).min()
-    }
-
-    /// Tells of our own balance on chain; again after a restart.
-    pub(super) fn announce_delivery(&self, tools: &mut Tools<'_>) {
-        let Some(Delivery { outpoint, value, revocable, .. }) = self.life.delivery else { return };
-        let confirmations = self.delivery_depth(revocable);
-        tools.out.stage(Output::Event(Event::Delivery { outpoint, value, confirmations }));
-    }
-
-    /// From how many confirmations on RD or D may be spent.
-    fn delivery_depth(&self, revocable: bool) -> u32 {
-        if revocable {
-            u32::from(self.contract.params.remote.to_self_delay)
-        } else {
-            1
-        }
-    }
-
-    /// Pays our own balance on chain to the wallet.
-    pub(super) fn deliver(
-        &mut self,
-        script: ScriptBuf,
-        feerate: FeeratePerKw,
-        tools: &mut Tools<'_>,
-    ) -> Result<(), Refused> {
-        let Some(Delivery { outpoint, value, revocable, number }) = self.life.delivery else {
-            return Err(Refused::NothingToPublish);
-        };
-        let params = &self.contract.params;
-        let spend = if revocable {
-            let draft = self.contract.local_draft(tools.signer);
-            let context = self.contract.context(Side::Local, &draft.keys);
-            revocable_delivery::spend(&context, outpoint, value)
-        } else {
-            delivery::spend(params.format, &params.local.basepoints.payment, outpoint, value)
-        };
-        let swept = sweep(std::slice::from_ref(&spend), &script, feerate);
-        let mut tx = swept.ok_or(Refused::BadFeerate(feerate))?;
-        let kind = EcdsaSighashType::All;
-        let sighash = spend.sighash(&tx, 0, kind).ok_or(Refused::NothingToPublish)?;
-        let signature = match revocable {
-            true => tools.signer.sign_delayed(number, sighash),
-            false => tools.signer.sign_payment(sighash),
-        };
-        if let Some(input) = tx.input.first_mut() {
-            input.witness = spend.witness(&signature, kind);
-        }
-        tools.out.stage(Output::Broadcast(Box::new(tx)));
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //! file takes which input.
 
 use super::closing::{Closing, Talk};
-use crate::amount::{FeeratePerKw, Height, Msat};
+use crate::amount::{FeeratePerKw, Height, Msat, Sat};
 use crate::changeset::{encode, ChangeSet, Row, Rows};
 use crate::contract::htlc::{Removal, Stage};
 use crate::contract::Commitments;
@@ -11,7 +11,6 @@ use crate::input::{Command, Handled, Input};
 use crate::keys::curve::Curve;
 use crate::keys::signer::Signer;
 use crate::message::Message;
-use crate::onchain::identify::Delivery;
 use crate::onchain::resolution::OnChain;
 use crate::outbox::Outbox;
 use crate::output::{Event, Output, Received};
@@ -60,8 +59,8 @@ pub struct Life {
     pub failed: Option<String>,
     /// The peer proved that our state is old: our commitment must never be published.
     pub behind: bool,
-    /// Our own balance on chain: the output and from how many confirmations it can be spent.
-    pub delivery: Option<Delivery>,
+    /// Not used any more; rows of earlier versions have it.
+    pub delivery: Option<(bitcoin::OutPoint, Sat, bool, u64)>,
     /// The transaction in a block that spent F.
     pub spent_by: Option<bitcoin::Txid>,
 }
@@ -161,7 +160,6 @@ impl Open {
             tools.out.stage(Output::Broadcast(Box::new(tx.clone())));
         }
         self.republish(tools);
-        self.announce_delivery(tools);
         self.watch_outputs(tools);
         for ((by, id), htlc) in &self.contract.htlcs {
             match (by, htlc.stage, &htlc.removal) {
@@ -320,7 +318,6 @@ impl Open {
                 self.want_close(script, feerate, max_feerate)?;
             }
             Command::ForceClose(why) => self.force_close(why, tools)?,
-            Command::Deliver { script, feerate } => self.deliver(script, feerate, tools)?,
             Command::Fund(_) | Command::Abandon(_) => {
                 return Err(Refused::NotUsable(self.phase_name()))
             }

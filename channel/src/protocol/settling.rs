@@ -71,13 +71,6 @@ impl Open {
             self.fail("the peer published a commitment".into(), tools);
         }
         tools.out.stage(Output::Event(Event::Spent { spend, txid }));
-        if let Some(found) = identify::our_delivery(&self.contract, tx, spend, tools.signer) {
-            if self.life.delivery != Some(found) {
-                self.life.delivery = Some(found);
-                self.dirty_life = true;
-            }
-            self.announce_delivery(tools);
-        }
         self.watch_outputs(tools);
         self.tell_fates(tools);
     }
@@ -106,7 +99,7 @@ impl Open {
         let unspent = self.onchain.height.is_some_and(|spent| spent >= height);
         if unspent {
             (self.onchain.height, self.onchain.resolution) = (None, None);
-            (self.life.spent_by, self.life.delivery) = (None, None);
+            self.life.spent_by = None;
             (self.dirty_life, self.dirty_onchain) = (true, true);
             self.republish(tools);
             self.tell_claims(tools);
@@ -187,6 +180,12 @@ impl Open {
             behind: self.life.behind,
         };
         tree::of(&facts, signer)
+    }
+
+    /// Our own balance on chain, not taken yet: D or RD.
+    pub fn delivery(&self) -> Option<Claim> {
+        let (_, claims) = self.claims()?;
+        claims.into_iter().find(|claim| matches!(claim.name, Name::D | Name::RD))
     }
 
     /// Whether F is spent by a commitment, and nothing of it is left to claim or to wait for, all

@@ -2,7 +2,7 @@
 //! accepted by Bitcoin's own rules, and worth every satoshi that is one's own.
 
 mod breach;
-mod chain;
+pub mod chain;
 mod settling;
 mod tree;
 mod unilateral;

@@ -225,7 +225,10 @@ impl Peer {
                 }
                 self.witness.learned.insert(preimage.hash());
             }
-            Event::Delivery { value, .. } => self.delivery = Some(value),
+            Event::Claims => {
+                let delivery = self.channel.funded().and_then(Open::delivery);
+                self.delivery = delivery.map(|claim| claim.spend.value());
+            }
             Event::Failed(why) if !self.witness.may_fail => {
                 return wrong("honest sides never object", format!("{}: {why}", self.name));
             }

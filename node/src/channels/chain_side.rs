@@ -4,11 +4,14 @@ use super::driver::Driver;
 use super::record::{load_penalties, short_channel_id, ChannelRecord, SpendKind, SpentRecord};
 use super::{policy, Action, CloseUpdate};
 use crate::store::Unit;
-use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
-use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
+use crate::sweeper::OnChain;
+use bitcoin::{OutPoint, Transaction, Txid};
+use fulmen_channel::amount::{Height, Sat};
 use fulmen_channel::input::{Command, Input};
+use fulmen_channel::onchain::outcome::What;
 use fulmen_channel::output::Spend;
 use fulmen_channel::params::{CommitmentFormat, Side};
+use fulmen_channel::protocol::open::Open;
 
 impl Driver {
     pub(super) fn block(&mut self, height: Height) {
@@ -18,7 +21,6 @@ impl Driver {
         if let Some((block, tx_index)) = known {
             self.depth(block, tx_index);
         }
-        self.deliver_if_mature();
         self.close_if_resolved();
         if self.record.as_ref().is_some_and(|record| policy::is_overdue(record, height)) {
             self.give_up_waiting();
@@ -44,7 +46,6 @@ impl Driver {
         // What spent F may never come back, and something else may come in its place: until then
         // the channel is not history.
         let closed = record.unblock_spent(height);
-        self.swept &= !closed;
         let unfunded = record.funding_block.is_some_and(|(block, _)| block >= height);
         if unfunded {
             record.funding_block = None;
@@ -80,12 +81,7 @@ impl Driver {
     pub(super) fn spent_in_block(&mut self, outpoint: OutPoint, tx: Transaction, height: Height) {
         if let Some(record) = &mut self.record {
             if record.outpoint != outpoint {
-                self.tell(Input::OutputSpent { tx: Box::new(tx), height });
-                let balance = self.channel.funded().and_then(|open| open.life.delivery);
-                if balance.is_some_and(|balance| balance.outpoint == outpoint) {
-                    self.delivered();
-                }
-                return;
+                return self.tell(Input::OutputSpent { tx: Box::new(tx), height });
             }
             let txid = tx.compute_txid();
             let kind = SpendKind::Other;
@@ -123,7 +119,10 @@ impl Driver {
         let shares = shares.unwrap_or_default();
         let begun_by = open.and_then(|open| open.closing.begun_by);
         // An HTLC keeps the channel, so that no payment counts as failed that may still succeed.
-        let nothing_left = self.has_nothing_left() && spend != Spend::Other;
+        let balance = open.and_then(|open| open.onchain.resolution.as_ref()).and_then(|chain| {
+            let outcomes = chain.outcomes();
+            outcomes.into_iter().find(|outcome| outcome.what == What::Balance)
+        });
         if let Some(ChannelRecord { spent: Some(spent), closed, close_initiator, .. }) =
             &mut self.record
         {
@@ -133,11 +132,10 @@ impl Driver {
                 Spend::Local => Some(Side::Local),
                 Spend::Remote | Spend::Revoked | Spend::Other => Some(Side::Remote),
             };
-            if spend == Spend::Mutual {
-                let [ours, _] = &shares;
-                spent.settled = ours.as_ref().map_or(Sat::ZERO, |out| out.value.into());
-            }
-            *closed |= nothing_left || spend == Spend::Mutual;
+            let [ours, _] = &shares;
+            let shared = ours.as_ref().map(|out| out.value.into());
+            spent.settled = shared.or(balance.map(|it| it.value)).unwrap_or_default();
+            *closed |= spend == Spend::Mutual;
         }
         if let Some(record) = &self.record {
             record.put(unit);
@@ -153,58 +151,9 @@ impl Driver {
         }))
     }
 
-    /// Our own balance on chain: RD waits for its delay, D for a block.
-    pub(super) fn delivery(
-        &mut self,
-        outpoint: OutPoint,
-        value: Sat,
-        confirmations: u32,
-        unit: &mut Unit,
-    ) {
-        let Some(ChannelRecord { spent: Some(spent), .. }) = &mut self.record else { return };
-        spent.limbo = value;
-        spent.matures_at = Some(spent.height.plus(confirmations));
-        if let Some(record) = &self.record {
-            record.put(unit);
-        }
-        self.services().registry.watch(self.index, outpoint);
-        self.services().chain.watch_spend(outpoint, self.height);
-        self.deliver_if_mature();
-    }
-
-    pub(super) fn deliver_if_mature(&mut self) {
-        let Some(ChannelRecord { spent: Some(spent), .. }) = &self.record else { return };
-        let mature = spent.matures_at.is_some_and(|at| at <= self.height.plus(1));
-        if spent.limbo == Sat::ZERO || !mature || self.swept {
-            return;
-        }
-        let script: Result<ScriptBuf, String> = self.fresh_script();
-        match script {
-            Ok(script) => {
-                let feerate = self.services().registry.feerates().map(|feerates| feerates.close);
-                let feerate = feerate.unwrap_or(FeeratePerKw::FLOOR);
-                let deliver = Command::Deliver { script, feerate };
-                // Refused, it is tried again at the next block.
-                self.swept = self.channel.handle(Input::Command(deliver)).is_ok();
-            }
-            Err(why) => tracing::error!(channel = self.index, "no script to sweep to: {why}"),
-        }
-    }
-
     /// Nothing of the channel is left, and no reorganisation that we count with changes that.
     pub(super) fn is_history(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.is_history(self.height))
-    }
-
-    /// RD or D is in a block: nothing of ours is left here but HTLC outputs.
-    pub(super) fn delivered(&mut self) {
-        let bare = self.has_nothing_left();
-        if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
-            spent.settled = spent.settled.saturating_add(spent.limbo);
-            spent.limbo = Sat::ZERO;
-            *closed = bare;
-            self.save_record();
-        }
     }
 
     /// No HTLC is open, and no output of the commitment in the block is ours to take.
@@ -215,6 +164,21 @@ impl Driver {
         })
     }
 
+    /// What there is to take on chain has changed.
+    pub(super) fn claims_changed(&mut self) {
+        self.tell_sweeper();
+        let claims = self.channel.funded().and_then(Open::claims);
+        let claims = claims.map(|(_, claims)| claims).unwrap_or_default();
+        let limbo = claims.iter().fold(Sat::ZERO, |sum, c| sum.saturating_add(c.spend.value()));
+        let delivery = self.channel.funded().and_then(Open::delivery);
+        let (matures_at, bare) = (delivery.map(|claim| claim.from), self.has_nothing_left());
+        if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
+            (spent.limbo, spent.matures_at) = (limbo, matures_at.or(spent.matures_at));
+            *closed |= bare && spent.kind != SpendKind::Other;
+            self.save_record();
+        }
+    }
+
     /// All that a commitment left is taken, deep in the chain: the channel is history.
     fn close_if_resolved(&mut self) {
         let resolved = self.channel.funded().is_some_and(|open| open.is_resolved());
@@ -222,6 +186,17 @@ impl Driver {
             record.closed = true;
             self.save_record();
         }
+    }
+
+    /// What there is to take on chain, and what to pay for.
+    pub(in crate::channels) fn tell_sweeper(&self) {
+        let Some(open) = self.channel.funded() else { return };
+        let claims = open.claims().map(|(published, claims)| {
+            let published = published.clone();
+            OnChain { published, claims }
+        });
+        self.services().sweeper.claims(self.index, claims);
+        self.services().sweeper.bump(self.index, self.channel.bump());
     }
 
     /// Tells whether the wallet must keep a reserve to bump this channel's fees (rules 3.9): with

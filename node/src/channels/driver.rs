@@ -80,8 +80,6 @@ pub struct Driver {
     flush: bool,
     /// What spent F.
     pub(super) spent_by: Option<Transaction>,
-    /// RD or D is published; the chain repeats it until it is deep.
-    pub(super) swept: bool,
 }
 
 /// Whether the task goes on.
@@ -128,7 +126,6 @@ impl Driver {
             backup_changed: false,
             flush: false,
             spent_by: None,
-            swept: false,
         }
     }
 

@@ -4,10 +4,11 @@ use super::plan::Waits;
 use super::version::Version;
 use super::wanted::{Order, Parent, Wanted};
 use crate::chain::ChainEvent;
-use bitcoin::{Block, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Block, OutPoint, ScriptBuf, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use fulmen_channel::onchain::claim::Claim;
 use fulmen_channel::onchain::published::Published;
+use fulmen_channel::protocol::settling::Bump;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,23 +19,6 @@ pub struct OnChain {
     pub published: Published,
     /// The claims.
     pub claims: Vec<Claim>,
-}
-
-/// Our commitment, published and in no block, and the anchor that may pay for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bump {
-    /// The commitment as it would stand in a block.
-    pub published: Published,
-    /// The claim of its anchor: [`Name::Anchor`](fulmen_channel::onchain::claim::Name::Anchor).
-    pub anchor: Claim,
-    /// The commitment, signed.
-    pub parent: Transaction,
-    /// What it pays itself.
-    pub fee: Sat,
-    /// The first block in which it is too late for an HTLC on it.
-    pub deadline: Option<Height>,
-    /// What is lost then.
-    pub at_risk: Sat,
 }
 
 /// A claim as the operator sees it.
@@ -118,7 +102,7 @@ impl Known {
     pub fn bump(&mut self, channel: u64, bump: Option<Bump>) -> bool {
         let bump = bump.map(|bump| {
             let claim = Claim { until: bump.deadline, ..bump.anchor };
-            let parent = Some(Parent { tx: bump.parent, fee: bump.fee });
+            let parent = Some(Parent { tx: bump.commitment, fee: bump.fee });
             let wanted = Wanted { at_risk: bump.at_risk, parent, ..Wanted::new(channel, claim) };
             (Arc::new(bump.published), wanted)
         });

@@ -22,7 +22,8 @@ mod task;
 pub mod version;
 pub mod wanted;
 
-pub use known::{Bump, OnChain, Pending};
+pub use fulmen_channel::protocol::settling::Bump;
+pub use known::{OnChain, Pending};
 pub use plan::Waits;
 pub use wanted::Order;
 

@@ -34,11 +34,7 @@ impl Driver {
                 Event::Closing(settled) => self.settled(settled),
                 Event::Failed(why) => self.failed(why),
                 Event::Spent { spend, txid } => actions.push(self.spent(spend, txid, &mut unit)),
-                Event::Delivery { outpoint, value, confirmations } => {
-                    self.delivery(outpoint, value, confirmations, &mut unit);
-                }
-                // Nobody sweeps them yet, but for our own balance.
-                Event::Claims => {}
+                Event::Claims => self.claims_changed(),
                 Event::Abandoned(why) => {
                     self.abandoned(why, &mut unit);
                     let backups = self.services.backups.clone();
@@ -163,6 +159,7 @@ impl Driver {
     }
 
     fn failed(&mut self, why: String) {
+        self.tell_sweeper();
         tracing::warn!(channel = self.index, "channel failed: {why}");
         if let Some(txid) = self.snapshot().funded.and_then(|funded| funded.closing_txid) {
             self.close_news(CloseUpdate::Forced(txid));
