@@ -1,5 +1,5 @@
-//! A proxy between a daemon and its bitcoind that holds, cuts or garbles the answers, or gives
-//! those of a bitcoind that is starting.
+//! A proxy between a daemon and its bitcoind, or a peer, that holds, cuts or garbles the answers,
+//! or gives those of a bitcoind that is starting.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -33,17 +33,30 @@ pub const WARMING_UP: &str = "Loading block index…";
 pub struct Proxy {
     address: SocketAddr,
     mode: Arc<(Mutex<Answers>, Condvar)>,
+    is_http: bool,
 }
 
 impl Proxy {
-    /// A proxy to `to` (`IP:PORT`) on a free port.
+    /// A proxy to the bitcoind at `to` (`IP:PORT`) on a free port.
     ///
     /// # Errors
     /// When it has no port.
     pub fn to(to: String) -> Result<Self> {
+        Self::start(to, true)
+    }
+
+    /// A proxy to the peer at `to`, who does not speak HTTP: it knows no `WarmingUp`.
+    ///
+    /// # Errors
+    /// When it has no port.
+    pub fn to_peer(to: String) -> Result<Self> {
+        Self::start(to, false)
+    }
+
+    fn start(to: String, is_http: bool) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let mode = Arc::new((Mutex::new(Answers::Pass), Condvar::new()));
-        let proxy = Proxy { address: listener.local_addr()?, mode };
+        let proxy = Proxy { address: listener.local_addr()?, mode, is_http };
         let accepting = proxy.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(std::result::Result::ok) {
@@ -68,10 +81,13 @@ impl Proxy {
 
     fn serve(&self, mut client: TcpStream, to: &str) -> std::io::Result<()> {
         let mut server = TcpStream::connect(to)?;
-        let (asked, mut asks) = (client.try_clone()?, server.try_clone()?);
+        let (mut asked, mut asks) = (client.try_clone()?, server.try_clone()?);
         let proxy = self.clone();
         thread::spawn(move || {
-            let _ = proxy.ask(&asked, &mut asks);
+            let _ = match proxy.is_http {
+                true => proxy.ask(&asked, &mut asks),
+                false => std::io::copy(&mut asked, &mut asks).map(drop),
+            };
             let _ = asks.shutdown(Shutdown::Both);
         });
         let mut buffer = vec![0; 1 << 16];

@@ -25,7 +25,7 @@ async fn both_close_at_once_and_a_dearer_version_wins() -> Result<()> {
     let cluster = Cluster::start()?;
     let (alice, bob) = (cluster.daemon("alice").await?, cluster.daemon("bob").await?);
     alice.receives_coins(Sat::new(2_000_000)).await?;
-    let between = Proxy::to(bob.listen_address())?;
+    let between = Proxy::to_peer(bob.listen_address())?;
     connect(&alice, &bob, between.address()).await?;
     let channel = alice.opens(&bob, Sat::new(1_000_000)).await?;
     alice.pays(&bob, Msat::new(400_000_000)).await?;
