@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::Result;
+use fulmen_itest::proxy::{Answers, Proxy};
 use fulmen_itest::regtest::{is_ended, Cluster, Daemon, Peer};
 use fulmen_proto::lnrpc::{
     ConnectPeerRequest, GetInfoRequest, Invoice, LightningAddress, NewAddressRequest,
@@ -13,8 +14,10 @@ use fulmen_proto::lnrpc::{
 use fulmen_proto::routerrpc::{SendPaymentRequest, TrackPaymentRequest};
 use tonic::{Code, Status};
 
+const NOT_SYNCED: &str = "channels cannot be created before the wallet is fully synced";
+
 /// What happens, the code, and the text; `*` stands for anything.
-const TEXTS: [(&str, Code, &str); 18] = [
+const TEXTS: [(&str, Code, &str); 20] = [
     ("no wallet", Code::Unknown, "wallet not created, create one to enable full RPC access"),
     ("no permission", Code::Unknown, "permission denied"),
     ("unlocked", Code::Unknown, "wallet already unlocked, WalletUnlocker service is no longer *"),
@@ -24,6 +27,8 @@ const TEXTS: [(&str, Code, &str); 18] = [
     ("no money", Code::Unknown, "not enough witness outputs to create funding*"),
     ("open to self", Code::Unknown, "cannot open channel to self"),
     ("long memo", Code::Unknown, "provided memo (*) is of length 501, exceeds 500"),
+    ("not synced", Code::Unknown, NOT_SYNCED),
+    ("peer not synced", Code::Unknown, "*Synchronizing blockchain"),
     ("many pending", Code::Unknown, "Number of pending channels exceed maximum"),
     ("no coins", Code::Unknown, "insufficient funds available to construct transaction"),
     ("same hash", Code::Unknown, "invoice with payment hash already exists"),
@@ -36,13 +41,11 @@ const TEXTS: [(&str, Code, &str); 18] = [
 ];
 
 /// What this story does not provoke, and why.
-const ELSEWHERE: [(&str, &str); 7] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("wallet locked, wrong or short password, wallet exists", "wallet_life"),
     ("chain backend is still syncing", "refusals"),
     ("the RPC server is in the process of starting up", "over at once: rpc/gate.rs"),
     ("waiting to start", "over at once: rpc/gate.rs"),
-    ("channels cannot be created before the wallet is fully synced", "needs a chain that stalls"),
-    ("synchronizing blockchain", "needs a peer on a chain that stalls"),
     ("peer exiting, disconnected", "needs a peer that goes between two messages"),
 ];
 
@@ -78,7 +81,11 @@ async fn are_those_of_lnd() -> Result<()> {
     let mut bare = carol.lightning_with(None).await?;
     seen.says("no wallet", bare.get_info(GetInfoRequest {}).await);
 
-    let (alice, bob) = (cluster.daemon("alice").await?, cluster.daemon("bob").await?);
+    let alice = cluster.daemon("alice").await?;
+    let proxy = Proxy::to(cluster.bitcoind().rpc_address())?;
+    let through = format!("--bitcoind.rpchost={}", proxy.address());
+    let bob = Daemon::new(cluster.bitcoind(), "bob", &[&through])?;
+    bob.starts().await?;
     let unlock = UnlockWalletRequest { wallet_password: b"password".into(), ..Default::default() };
     seen.says("unlocked", alice.unlocker().await?.unlock_wallet(unlock).await);
     let readonly = std::fs::read(alice.admin_macaroon().with_file_name("readonly.macaroon"))?;
@@ -111,6 +118,15 @@ async fn are_those_of_lnd() -> Result<()> {
     alice.receives_coins(Sat::new(3_000_000)).await?;
     alice.opens(&bob, Sat::new(1_000_000)).await?;
     paying(&mut seen, &alice, &bob).await?;
+    proxy.set(Answers::WarmingUp);
+    cluster.bitcoind().mine(1)?;
+    let stalls = async || Ok((!bob.info().await?.synced_to_chain).then_some(()));
+    bob.until("its chain stalls", stalls).await?;
+    seen.says("not synced", bob.lightning().await?.open_channel_sync(opening(&alice)).await);
+    alice.is_at_tip().await?;
+    seen.says("peer not synced", lightning.open_channel_sync(opening(&bob)).await);
+    proxy.set(Answers::Pass);
+    bob.is_at_tip().await?;
     let noted = OpenChannelRequest { memo: "m".repeat(501), ..opening(&bob) };
     seen.says("long memo", lightning.open_channel_sync(noted).await);
     alice.begins_to_open(&bob, Sat::new(500_000), |_| {}).await?;
