@@ -28,7 +28,7 @@ const TEXTS: [(&str, Code, &str); 20] = [
     ("open to self", Code::Unknown, "cannot open channel to self"),
     ("long memo", Code::Unknown, "provided memo (*) is of length 501, exceeds 500"),
     ("not synced", Code::Unknown, NOT_SYNCED),
-    ("peer not synced", Code::Unknown, "*Synchronizing blockchain"),
+    ("peer not synced", Code::Unknown, "Synchronizing blockchain"),
     ("many pending", Code::Unknown, "Number of pending channels exceed maximum"),
     ("no coins", Code::Unknown, "insufficient funds available to construct transaction"),
     ("same hash", Code::Unknown, "invoice with payment hash already exists"),
