@@ -80,7 +80,7 @@ async fn a_single_backup_restores_one_channel_by_command() -> Result<()> {
     comes_home(&again, &closing, Sat::new(300_000), 0).await
 }
 
-async fn makes_wallet(daemon: &Daemon) -> Result<Vec<String>> {
+pub async fn makes_wallet(daemon: &Daemon) -> Result<Vec<String>> {
     daemon.spawn()?;
     let request = GenSeedRequest::default();
     let seed = daemon.unlocker().await?.gen_seed(request).await?.into_inner();
@@ -98,7 +98,7 @@ fn init(words: &[String], channel_backups: Option<ChanBackupSnapshot>) -> InitWa
     }
 }
 
-async fn restores(
+pub async fn restores(
     daemon: &Daemon,
     words: &[String],
     backups: Option<ChanBackupSnapshot>,
@@ -128,7 +128,7 @@ async fn refuses_a_foreign_backup(daemon: &Daemon, words: &[String], file: &[u8]
     Ok(())
 }
 
-fn multi(multi_chan_backup: Vec<u8>) -> ChanBackupSnapshot {
+pub fn multi(multi_chan_backup: Vec<u8>) -> ChanBackupSnapshot {
     let multi = MultiChanBackup { chan_points: Vec::new(), multi_chan_backup };
     ChanBackupSnapshot { single_chan_backups: None, multi_chan_backup: Some(multi) }
 }
@@ -144,7 +144,7 @@ async fn export(daemon: &Daemon, channel: &Channel) -> Result<ChannelBackup> {
     Ok(daemon.lightning().await?.export_channel_backup(request).await?.into_inner())
 }
 
-async fn verified(daemon: &Daemon, backups: ChanBackupSnapshot) -> Result<Vec<String>> {
+pub async fn verified(daemon: &Daemon, backups: ChanBackupSnapshot) -> Result<Vec<String>> {
     let answer = daemon.lightning().await?.verify_chan_backup(backups).await?;
     Ok(answer.into_inner().chan_points)
 }

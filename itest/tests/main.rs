@@ -26,6 +26,7 @@ mod ldk_kinds;
 mod ldk_peer;
 mod macaroons;
 mod onchain;
+mod peer_storage;
 mod refusals;
 mod restore;
 mod sends;

@@ -14,8 +14,8 @@
 use crate::assemble;
 use crate::auth::{put_root_key, remove_files, Bakery, BakeryError};
 use crate::chain::{Chain, ChainEvent};
-use crate::channels::pumps;
 use crate::channels::services::Services;
+use crate::channels::{pumps, storage};
 use crate::config::Config;
 use crate::keys::{seed_file, KeyRing};
 use crate::node::Node;
@@ -104,8 +104,7 @@ async fn live(
     let node = Arc::new(node.await?);
     tokio::spawn(pumps::peers(node.services.clone(), peer_news));
     tokio::spawn(expire_invoices(node.switchboard.clone()));
-    let backups = node.services.backups.clone();
-    tokio::spawn(async move { backups.keep().await });
+    tokio::spawn(storage::run(node.services.clone()));
     front.active(rpc::routes(&node));
     let mut failed = store.failed();
     let ended = tokio::select! {
@@ -289,6 +288,7 @@ async fn expire_invoices(switchboard: Arc<Switchboard>) {
 /// Channels first, so that what they decided is still written and said.
 async fn shut_down(services: &Arc<Services>) {
     services.registry.stop().await;
+    storage::stop(services).await;
     services.peers.stop().await;
     services.chain.stop().await;
 }

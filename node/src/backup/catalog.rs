@@ -1,10 +1,13 @@
 //! What there is to back up, read from the database: channels of which something may be ours.
 
+use super::blob::{Content, Numbers};
 use super::record::RestoredRecord;
 use super::single::Single;
-use crate::channels::record::{load_params, ChannelRecord};
+use crate::channels::record::{load_row, ChannelRecord};
 use crate::store::{Store, StoreError, Table};
 use bitcoin::OutPoint;
+use fulmen_channel::changeset::Row;
+use fulmen_channel::contract::commitments::State;
 use fulmen_channel::params::{ChannelParams, Side};
 use std::collections::BTreeSet;
 
@@ -15,7 +18,7 @@ use std::collections::BTreeSet;
 pub fn load(store: &Store) -> Result<Vec<Single>, StoreError> {
     let mut singles = Vec::new();
     for record in ChannelRecord::load_all(store)?.iter().filter(|record| !record.closed) {
-        if let Some(params) = load_params(store, record.index)? {
+        if let Some(params) = load_row(store, record.index, Row::Params)? {
             singles.push(single(store, record, &params)?);
         }
     }
@@ -33,6 +36,20 @@ pub fn known(store: &Store) -> Result<BTreeSet<OutPoint>, StoreError> {
     let channels = ChannelRecord::load_all(store)?.into_iter().map(|record| record.outpoint);
     let restored = RestoredRecord::load_all(store)?.into_iter().map(|it| it.backup.outpoint);
     Ok(channels.chain(restored).collect())
+}
+
+/// What peers are to keep: the backups, and how far the channels are that run.
+///
+/// # Errors
+/// [`StoreError`] when a row cannot be read.
+pub fn content(store: &Store) -> Result<Content, StoreError> {
+    let backups = load(store)?;
+    let mut numbers = Numbers::new();
+    for single in &backups {
+        let state: Option<State> = load_row(store, single.index, Row::State)?;
+        numbers.extend(state.map(|state| (single.index, state.local_number)));
+    }
+    Ok(Content { backups, numbers })
 }
 
 fn single(

@@ -9,10 +9,13 @@
 //!   words + backup ─▶ vault ─▶ restore ─▶ a row for each channel ─▶ channels::restored
 //! ```
 
+pub mod blob;
 pub mod catalog;
 pub mod file;
+pub mod keepers;
 pub mod record;
 pub mod restore;
+pub mod shelf;
 pub mod single;
 pub mod vault;
 
@@ -22,7 +25,10 @@ pub use vault::{BackupError, Vault};
 
 use crate::keys::KeyRing;
 use crate::store::{Store, StoreError};
+use keepers::Keepers;
+use shelf::Shelf;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{watch, Notify};
 
 /// The backups of this node: one for all tasks.
@@ -33,13 +39,26 @@ pub struct Backups {
     path: PathBuf,
     changed: Notify,
     current: watch::Sender<Vec<Single>>,
+    shelf: Mutex<Shelf>,
+    keepers: Mutex<Keepers>,
 }
 
 impl Backups {
     /// Of the channels in `store`, sealed for the owner of `keys`, and kept in the file `path`.
     pub fn new(keys: &KeyRing, store: Store, path: PathBuf) -> Self {
         let (changed, current) = (Notify::new(), watch::Sender::new(Vec::new()));
-        Backups { vault: Vault::new(keys), store, path, changed, current }
+        let (shelf, keepers) = (Mutex::default(), Mutex::default());
+        Backups { vault: Vault::new(keys), store, path, changed, current, shelf, keepers }
+    }
+
+    /// What peers have us keep and is not on disk yet.
+    pub fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peers that keep something for us.
+    pub fn keepers(&self) -> MutexGuard<'_, Keepers> {
+        self.keepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Channels came or went, durably: the file and the listeners are to know.
@@ -60,15 +79,9 @@ impl Backups {
         self.current.subscribe()
     }
 
-    /// Keeps the file and the listeners in step with the database, for ever.
-    pub async fn keep(&self) {
-        let mut written = None;
-        loop {
-            if let Err(error) = self.catch_up(&mut written).await {
-                tracing::error!("the backup of channels is not up to date: {error}");
-            }
-            self.changed.notified().await;
-        }
+    /// Returns when [`Backups::changed`] was called since it last returned.
+    pub async fn wait_changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Writes the file and tells the listeners, if there is something else than what was `written`

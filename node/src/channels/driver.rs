@@ -224,7 +224,7 @@ impl Driver {
                 self.announcer.disconnected();
                 self.tell(Input::Disconnected);
             }
-            ToChannel::Witnessed(number) => self.tell(Input::Witnessed(number)),
+            ToChannel::Witnessed(number) => self.witnessed(number),
             ToChannel::Command(command, reply) => {
                 let outcome = self.channel.handle(Input::Command(command));
                 if let Some(reply) = reply {

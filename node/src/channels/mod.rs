@@ -23,6 +23,7 @@ pub mod registry;
 pub mod restored;
 pub mod services;
 mod snapshot;
+pub mod storage;
 
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, Txid};

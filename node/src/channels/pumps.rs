@@ -2,7 +2,7 @@
 
 use super::opening;
 use super::services::Services;
-use super::ToChannel;
+use super::{storage, ToChannel};
 use crate::chain::{ChainEvent, Found, Target};
 use crate::peer::features::negotiated;
 use crate::peer::wire::WireMessage;
@@ -23,6 +23,7 @@ pub async fn peers(services: Arc<Services>, mut events: mpsc::Receiver<PeerEvent
         match event {
             PeerEvent::Connected { node, link, features, .. } => {
                 let negotiated = negotiated(&services.protocol, &features);
+                storage::connected(&services, node, &link, &features);
                 services.registry.peer_up(node, link.clone(), features);
                 for handle in services.registry.of_peer(&node) {
                     handle.tell(ToChannel::PeerUp(link.clone(), negotiated)).await;
@@ -31,6 +32,7 @@ pub async fn peers(services: Arc<Services>, mut events: mpsc::Receiver<PeerEvent
             PeerEvent::Disconnected { node, reason } => {
                 tracing::info!(peer = %node, "disconnected: {reason}");
                 services.registry.peer_down(&node);
+                storage::disconnected(&services, &node);
                 for handle in services.registry.of_peer(&node) {
                     handle.tell(ToChannel::PeerDown).await;
                 }
@@ -60,6 +62,10 @@ async fn message_from(
             }
         }
         WireMessage::Channel(message) => to_channel(services, peer, link, message).await,
+        WireMessage::PeerStorage(message) => storage::take(services, peer, message.data).await,
+        WireMessage::PeerStorageRetrieval(message) => {
+            storage::given_back(services, peer, &message.data).await;
+        }
         WireMessage::ChannelUpdate(update) => peer_update(services, peer, update).await,
         _ => {}
     }
@@ -67,6 +73,10 @@ async fn message_from(
 
 async fn to_channel(services: &Services, peer: PublicKey, link: &PeerLink, message: Message) {
     let id = message.channel_id();
+    storage::heard(services, &peer);
+    if matches!(message, Message::Warning(_)) {
+        services.backups.keepers().warned(&peer);
+    }
     // An error or warning about no channel in particular is about all of them (BOLT 1).
     let about_all = matches!(message, Message::Error(_) | Message::Warning(_));
     if id == ChannelId::new_zero() && about_all {

@@ -177,15 +177,18 @@ fn scan(store: &Store, index: u64) -> Result<impl Iterator<Item = (Row, Vec<u8>)
     Ok(rows.into_iter().filter_map(named))
 }
 
-/// What was agreed for channel `index`, also when it is closed.
+/// One row of channel `index`, also when it is closed.
 ///
 /// # Errors
 /// [`StoreError`] when the row cannot be read.
-pub fn load_params(store: &Store, index: u64) -> Result<Option<ChannelParams>, StoreError> {
-    let value = store.get(Table::ChannelRow, &row_key(index, Row::Params))?;
-    let row = value.map(|value| (Row::Params, value)).into_iter();
-    let read = Rows(row.collect()).read(Row::Params);
-    read.map_err(|error| StoreError::Failed(error.to_string()))
+pub fn load_row<T: serde::de::DeserializeOwned>(
+    store: &Store,
+    index: u64,
+    row: Row,
+) -> Result<Option<T>, StoreError> {
+    let value = store.get(Table::ChannelRow, &row_key(index, row))?;
+    let rows = Rows(value.map(|value| (row, value)).into_iter().collect());
+    rows.read(row).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 /// Deletes all that is kept of channel `index`.

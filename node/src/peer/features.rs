@@ -74,6 +74,7 @@ pub fn features(protocol: &Protocol) -> InitFeatures {
         features.set_zero_conf_optional();
     }
     features.set_simple_close_optional();
+    features.set_provide_storage_optional();
     features
 }
 

@@ -17,6 +17,10 @@ pub enum WireMessage {
     Pong(msgs::Pong),
     /// A message about a channel, or about all of them.
     Channel(Message),
+    /// `peer_storage` (7): keep this for me.
+    PeerStorage(Box<msgs::PeerStorage>),
+    /// `peer_storage_retrieval` (9): what you had me keep.
+    PeerStorageRetrieval(Box<msgs::PeerStorageRetrieval>),
     /// `channel_announcement` (256).
     ChannelAnnouncement(Box<msgs::ChannelAnnouncement>),
     /// `node_announcement` (257).
@@ -47,6 +51,8 @@ impl WireMessage {
             WireMessage::Ping(m) => typed(m),
             WireMessage::Pong(m) => typed(m),
             WireMessage::Channel(m) => m.encode(),
+            WireMessage::PeerStorage(m) => typed(&**m),
+            WireMessage::PeerStorageRetrieval(m) => typed(&**m),
             WireMessage::ChannelAnnouncement(m) => typed(&**m),
             WireMessage::NodeAnnouncement(m) => typed(&**m),
             WireMessage::ChannelUpdate(m) => typed(&**m),
@@ -62,6 +68,8 @@ impl WireMessage {
         let (type_id, body) = bytes.split_first_chunk::<2>().ok_or(WireError::NoType)?;
         let type_id = u16::from_be_bytes(*type_id);
         Ok(match type_id {
+            7 => Some(WireMessage::PeerStorage(Box::new(read(type_id, body)?))),
+            9 => Some(WireMessage::PeerStorageRetrieval(Box::new(read(type_id, body)?))),
             16 => Some(WireMessage::Init(Box::new(read(type_id, body)?))),
             18 => Some(WireMessage::Ping(read(type_id, body)?)),
             19 => Some(WireMessage::Pong(read(type_id, body)?)),

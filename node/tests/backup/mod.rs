@@ -8,17 +8,28 @@
 
 mod restoring;
 mod sealing;
+mod storing;
 
 use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
 use bitcoin::{Network, OutPoint, Txid};
 use fulmen_channel::amount::{Height, Sat};
 use fulmen_channel::keys::{InMemorySigner, Signer};
 use fulmen_channel::params::{CommitmentFormat, Side};
 use fulmen_node::backup::Single;
 use fulmen_node::keys::{KeyRing, Seed};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 pub fn keys(seed: u8) -> KeyRing {
-    KeyRing::new(&Seed::from_entropy([seed; 32], 0), Network::Regtest).unwrap()
+    // Stretching the words takes a while.
+    static KNOWN: Mutex<BTreeMap<u8, KeyRing>> = Mutex::new(BTreeMap::new());
+    let made = || KeyRing::new(&Seed::from_entropy([seed; 32], 0), Network::Regtest).unwrap();
+    KNOWN.lock().unwrap().entry(seed).or_insert_with(made).clone()
+}
+
+pub fn node(number: u8) -> PublicKey {
+    SecretKey::from_slice(&[number.max(1); 32]).unwrap().public_key(&Secp256k1::signing_only())
 }
 
 /// The backup of a channel of the node with this seed.
@@ -28,7 +39,7 @@ pub fn single(seed: u8, index: u64) -> Single {
         |keys: KeyRing, index| InMemorySigner::from_seed(keys.channel_seed(index)).basepoints();
     Single {
         index,
-        peer: keys(99).node_id(),
+        peer: node(99),
         addresses: vec!["127.0.0.1:9735".into()],
         outpoint: OutPoint { txid, vout: 1 },
         capacity: Sat::new(1_000_000),

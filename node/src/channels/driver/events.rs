@@ -168,6 +168,22 @@ impl Driver {
         }
     }
 
+    /// A peer gave back what only we can have sealed: a commitment of ours with this number.
+    pub(super) fn witnessed(&mut self, number: u64) {
+        self.tell(Input::Witnessed(number));
+        let open = self.channel.funded().filter(|open| open.life.behind);
+        let ours = open.map_or(u64::MAX, |open| open.contract.state.local_number);
+        if ours < number {
+            tracing::error!(
+                channel = self.index,
+                "THIS DATABASE IS OLD: it has commitment {ours} of the channel with {}, but \
+                 {number} was witnessed. The channel is not run and nothing of it is published, \
+                 which would forfeit its funds: the peer is asked to close it",
+                self.peer
+            );
+        }
+    }
+
     fn close_news(&mut self, news: CloseUpdate) {
         self.close_watchers.retain(|watcher| watcher.send(news.clone()).is_ok());
     }
