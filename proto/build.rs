@@ -5,7 +5,9 @@ use std::{env, error::Error, fs, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=lnrpc");
+    println!("cargo::rerun-if-changed=fulmenrpc");
     let services = [
+        "fulmenrpc/channels.proto",
         "lnrpc/lightning.proto",
         "lnrpc/routerrpc/router.proto",
         "lnrpc/stateservice.proto",

@@ -5,6 +5,7 @@ use crate::error::CliError;
 use crate::macaroon::add_caveat;
 use crate::print::Format;
 use crate::socks;
+use fulmen_proto::fulmenrpc::channels_client::ChannelsClient;
 use fulmen_proto::lnrpc::lightning_client::LightningClient;
 use fulmen_proto::lnrpc::state_client::StateClient;
 use fulmen_proto::lnrpc::wallet_unlocker_client::WalletUnlockerClient;
@@ -40,6 +41,8 @@ pub struct Node {
     pub lightning: Lightning,
     /// Payments.
     pub router: Router,
+    /// Channels explained.
+    pub channels: ChannelsClient<Wire>,
     /// Creates and opens the wallet.
     pub unlocker: WalletUnlockerClient<Wire>,
     /// How far the daemon has come.
@@ -100,6 +103,7 @@ async fn connect_with(global: &Global, credentials: Credentials) -> Result<Node,
     Ok(Node {
         lightning: Lightning::new(wire.clone()).max_decoding_message_size(LARGEST_ANSWER),
         router: Router::new(wire.clone()).max_decoding_message_size(LARGEST_ANSWER),
+        channels: ChannelsClient::new(wire.clone()).max_decoding_message_size(LARGEST_ANSWER),
         unlocker: WalletUnlockerClient::new(wire.clone()),
         state: StateClient::new(wire.clone()),
         wallet_kit: WalletKitClient::new(wire.clone()),

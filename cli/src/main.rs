@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod connect;
 mod error;
+mod explain;
 mod macaroon;
 mod parse;
 mod print;

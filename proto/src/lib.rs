@@ -1,7 +1,14 @@
-//! lnrpc, wire compatible: the generated messages, clients and servers, and their JSON.
+//! lnrpc, wire compatible, and what fulmen tells beyond it: the generated messages, clients and
+//! servers, and their JSON.
 
 pub mod json;
 pub mod tls;
+
+/// Messages and service of `fulmenrpc`, fulmen's own: channels explained.
+#[allow(missing_docs, clippy::all)] // generated
+pub mod fulmenrpc {
+    tonic::include_proto!("fulmenrpc");
+}
 
 /// Messages and service of `lnrpc`: the node's main interface; also the wallet unlocker and state.
 #[allow(missing_docs, clippy::all)] // generated

@@ -214,8 +214,9 @@ fn every_command_has_lnclis_flags_and_words() {
 #[test]
 fn every_command_is_one_of_lnclis() {
     let rows = rows();
-    let theirs: BTreeSet<_> =
+    let mut theirs: BTreeSet<_> =
         rows.iter().map(|row| row.command.split(' ').next().unwrap()).skip(1).collect();
+    assert!(theirs.insert("channel"), "that is fulmen's own");
     let definition = definition();
     let ours: BTreeSet<_> = definition.get_subcommands().map(Command::get_name).collect();
     assert_eq!(ours, theirs);

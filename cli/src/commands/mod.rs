@@ -2,6 +2,7 @@
 //! node that they are about.
 
 mod backups;
+mod channel;
 mod channels;
 mod closing;
 #[cfg(test)]
@@ -107,6 +108,9 @@ pub enum Online {
     ListChannels(channels::ListChannels),
     /// The closed channels
     ClosedChannels(channels::ClosedChannels),
+    /// Draw a channel, or what is at stake in it
+    #[command(subcommand)]
+    Channel(channel::Channel),
     /// The names that channels go by beside their place in the chain
     ListAliases,
     /// Close a channel
@@ -224,6 +228,7 @@ impl Online {
             }
             Self::ListChannels(c) => answer!(node.lightning.list_channels(c.request()?)),
             Self::ClosedChannels(c) => answer!(node.lightning.closed_channels(c.request())),
+            Self::Channel(c) => c.run(node).await,
             Self::ListAliases => answer!(node.lightning.list_aliases(ListAliasesRequest {})),
             Self::CloseChannel(c) => c.run(node).await,
             Self::CloseAllChannels(c) => c.run(node).await,

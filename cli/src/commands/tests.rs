@@ -69,7 +69,7 @@ fn asked(line: &str) -> Result<Value, String> {
         Online::Wallet(Wallet::BumpFee(c)) => c.request().map(|r| set(&r)),
         Online::Wallet(Wallet::BumpCloseFee(c)) => c.request().map(|r| set(&r)),
         Online::Wallet(Wallet::BumpForceCloseFee(c)) => c.request().map(|r| set(&r)),
-        Online::CloseAllChannels(_) | Online::ExportChanBackup(_) => {
+        Online::Channel(_) | Online::CloseAllChannels(_) | Online::ExportChanBackup(_) => {
             Err(CliError::text("asks by itself"))
         }
     };

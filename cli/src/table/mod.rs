@@ -29,8 +29,9 @@ pub struct Canvas {
 }
 
 /// A colour or weight, as the number of its escape code.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Style {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // colours
+pub enum Style {
     Plain,
     Bold,
     Dim,
@@ -40,7 +41,8 @@ enum Style {
 }
 
 impl Style {
-    fn paint(self, text: &str, canvas: Canvas) -> String {
+    /// `text` in it, where colours may be written.
+    pub fn paint(self, text: &str, canvas: Canvas) -> String {
         let code = match self {
             Style::Plain => return text.to_owned(),
             Style::Bold => 1,

@@ -68,7 +68,9 @@ fn fields_of(message: &MessageDescriptor, fields: &mut BTreeSet<String>) {
 /// The fields of the answers of these methods.
 fn answers(methods: &BTreeSet<String>) -> BTreeSet<String> {
     let mut fields = BTreeSet::new();
-    for service in descriptors().unwrap().services() {
+    // What is fulmen's own has stories of its own.
+    let services = descriptors().unwrap().services();
+    for service in services.filter(|it| !it.full_name().starts_with("fulmenrpc.")) {
         for method in service.methods() {
             if methods.contains(&format!("/{}/{}", service.full_name(), method.name())) {
                 fields_of(&method.output(), &mut fields);

@@ -35,6 +35,10 @@ pub fn needs(method: &str) -> Option<Needs> {
             "BumpFee" | "BumpForceCloseFee" => Some(Needs::Ops(&[ONCHAIN_WRITE])),
             _ => None,
         },
+        "fulmenrpc.Channels" => {
+            let known = matches!(method, "ExplainChannel" | "ChannelRisk");
+            known.then_some(Needs::Ops(&[OFFCHAIN_READ]))
+        }
         "verrpc.Versioner" => (method == "GetVersion").then_some(Needs::Ops(&[INFO_READ])),
         _ => None,
     }

@@ -244,6 +244,7 @@ impl Driver {
             ToChannel::Spent { outpoint, tx, height } => self.spent_in_block(outpoint, *tx, height),
             ToChannel::Feerates(feerates) => self.tell(Input::Feerates(feerates)),
             ToChannel::Describe(reply) => drop(reply.send(self.snapshot())),
+            ToChannel::Explain(reply) => drop(reply.send(self.explained())),
             ToChannel::WatchClose(watcher) => self.close_watchers.push(watcher),
             // It made the batch none.
             ToChannel::Stop => {}

@@ -13,6 +13,7 @@
 pub mod announce;
 mod chain_side;
 pub mod driver;
+pub mod explain;
 pub mod note;
 pub mod opening;
 pub mod policy;
@@ -89,6 +90,8 @@ pub enum ToChannel {
     Feerates(Feerates),
     /// Tell what there is to tell.
     Describe(oneshot::Sender<Snapshot>),
+    /// Tell the tree of its transactions and what its HTLCs ask for; none before it is funded.
+    Explain(oneshot::Sender<Option<explain::Explained>>),
     /// Tell when the channel's close is on its way or failed.
     WatchClose(tokio::sync::mpsc::UnboundedSender<CloseUpdate>),
     /// The daemon stops: finish what is under way.

@@ -139,6 +139,8 @@ impl Task {
                 self.closed_by(&tx, height).await?;
             }
             ToChannel::Spent { height, .. } => self.delivered(height).await?,
+            // All it knows is its backup.
+            ToChannel::Explain(reply) => drop(reply.send(None)),
             ToChannel::Describe(reply) => drop(reply.send(self.snapshot())),
             ToChannel::Command(_, reply) => {
                 // Whoever asked may be gone: its own affair.

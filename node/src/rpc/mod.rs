@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   TLS ─▶ gate ─┬▶ state, unlocker           at all times
-//!                └▶ lightning, router ─▶ calls   once the wallet is open
+//!                └▶ lightning, router … ─▶ calls   once the wallet is open
 //!          is it there,   one line     a file each
 //!          now, for them  a method
 //! ```
 
 pub mod calls;
+mod channels;
 mod front;
 mod gate;
 mod lightning;
@@ -24,6 +25,7 @@ use crate::auth::tls;
 use crate::config::Config;
 use crate::node::Node;
 use crate::unlock::Unlocker;
+use fulmen_proto::fulmenrpc::channels_server::ChannelsServer;
 use fulmen_proto::lnrpc::lightning_server::LightningServer;
 use fulmen_proto::lnrpc::state_server::StateServer;
 use fulmen_proto::lnrpc::wallet_unlocker_server::WalletUnlockerServer;
@@ -130,9 +132,13 @@ pub fn routes(node: &Arc<Node>) -> Routes {
         .max_encoding_message_size(MAX_MESSAGE);
     let router = RouterServer::new(router::Router { node: node.clone() })
         .max_decoding_message_size(MAX_MESSAGE);
+    let channels = ChannelsServer::new(channels::Channels { node: node.clone() });
     let wallet_kit = WalletKitServer::new(wallet_kit::WalletKit { node: node.clone() });
-    let routes = Routes::new(lightning).add_service(router).add_service(wallet_kit);
-    routes.add_service(VersionerServer::new(Versioner))
+    Routes::new(lightning)
+        .add_service(router)
+        .add_service(channels)
+        .add_service(wallet_kit)
+        .add_service(VersionerServer::new(Versioner))
 }
 
 async fn identity(config: &Config) -> Result<Identity, String> {

@@ -4,11 +4,13 @@
 pub mod add_invoice;
 pub mod channel_backups;
 pub mod channel_balance;
+pub mod channel_risk;
 pub mod close_channel;
 pub mod closed_channels;
 pub mod connect_peer;
 pub mod debug_level;
 pub mod decode_pay_req;
+pub mod explain_channel;
 mod failure;
 pub mod get_info;
 pub mod get_recovery_info;
