@@ -17,6 +17,7 @@ mod closing;
 mod command_line;
 mod disk_full;
 mod error_texts;
+mod explained;
 mod feerates;
 mod fields;
 mod invoice_news;
