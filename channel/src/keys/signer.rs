@@ -98,6 +98,11 @@ impl InMemorySigner {
         InMemorySigner { secrets, basepoints }
     }
 
+    /// The secret of the revocation basepoint: for a private tower, which is one's own.
+    pub fn revocation_secret(&self) -> SecretKey {
+        self.secrets.revocation
+    }
+
     fn htlc_key(&self, per_commitment_point: &PublicKey) -> SecretKey {
         derive::private_key_of(&self.secrets.htlc, &self.basepoints.htlc, per_commitment_point)
     }

@@ -4,7 +4,7 @@
 //! F ── revoked C ── to_local ── BR          the countersigner, at once
 //! ```
 
-use bitcoin::OutPoint;
+use bitcoin::{OutPoint, ScriptBuf};
 
 use super::commitment::CommitmentContext;
 use super::spend::{Key, Spend};
@@ -12,5 +12,10 @@ use crate::amount::Sat;
 
 /// BR as an input; `context` is that of the revoked commitment.
 pub fn spend(context: &CommitmentContext, outpoint: OutPoint, value: Sat) -> Spend {
-    Spend::p2wsh(Key::Revocation, outpoint, value, context.to_local_script(), Some(&[1]))
+    by_script(context.to_local_script(), outpoint, value)
+}
+
+/// The same for who knows no more than to_local's witness script: a tower.
+pub fn by_script(script: ScriptBuf, outpoint: OutPoint, value: Sat) -> Spend {
+    Spend::p2wsh(Key::Revocation, outpoint, value, script, Some(&[1]))
 }

@@ -12,7 +12,7 @@ mod connection;
 pub mod features;
 mod frames;
 mod listener;
-pub mod noise;
+pub use fulmen_watchtower::noise;
 pub mod reconnect;
 mod registry;
 pub mod session;

@@ -1,0 +1,277 @@
+//! Publishes the remedy: one breach from the block it is in until nothing of it is left to take.
+//! Pure: transactions and heights go in, transactions come out.
+//!
+//! ```text
+//!   revoked C ─┬─ output ── remedy (ours) ── deep: done
+//!              ├─ output ── spent by another: lost, or a second stage that is taken instead
+//!              └─ …
+//! ```
+//!
+//! Each output is taken by a transaction of its own, so that a cheater who races for one holds up
+//! none of the others. What a reorganisation takes back is open again.
+
+use crate::private::Punisher;
+use crate::record::{Record, Remedy};
+use bitcoin::secp256k1::{Message, Secp256k1};
+use bitcoin::sighash::EcdsaSighashType;
+use bitcoin::{OutPoint, Transaction, Txid};
+use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
+use fulmen_channel::transactions::breach_remedy;
+use fulmen_channel::transactions::spend::{sweep, sweep_weight};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A spend this deep is for good: reorganisations of up to 100 blocks are followed.
+pub const DEEP: u32 = 100;
+/// A breach of which nothing more is heard is given up after so many blocks: four weeks.
+const FORGOTTEN_AFTER: u32 = 4_032;
+
+/// With what a breach is punished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+// A breach is rare and its row is one of few.
+#[allow(clippy::large_enum_variant)]
+pub enum Means {
+    /// With signatures made beforehand, at a feerate that is fixed.
+    Altruist(Record),
+    /// With a key, at any feerate.
+    Private(Punisher),
+}
+
+/// A breach under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breach {
+    /// The revoked commitment.
+    pub commitment: Transaction,
+    /// With what it is punished.
+    pub means: Means,
+    /// The block that it was seen in first.
+    pub seen: Height,
+    /// The block that it is in; none while a reorganisation has taken it out.
+    pub confirmed: Option<Height>,
+    /// What there is to take.
+    pub takings: BTreeMap<OutPoint, Taking>,
+}
+
+/// An output to take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taking {
+    /// What it holds.
+    pub value: Sat,
+    /// The block that it is in.
+    pub since: Height,
+    /// What takes it, in its latest version.
+    pub remedy: Option<Transaction>,
+    /// The feerate of that version, and the block it was made at: private mode only.
+    pub version: Option<(FeeratePerKw, Height)>,
+    /// What took it, and in which block.
+    pub spent: Option<(Txid, Height)>,
+}
+
+impl Taking {
+    /// Whether a remedy of ours took it.
+    pub fn is_ours(&self, destination: &bitcoin::Script) -> bool {
+        let pays = |tx: &Transaction| {
+            tx.output.first().is_some_and(|output| output.script_pubkey == *destination)
+        };
+        match (&self.spent, &self.remedy) {
+            (Some((txid, _)), Some(remedy)) => remedy.compute_txid() == *txid && pays(remedy),
+            _ => false,
+        }
+    }
+
+    fn new(value: Sat, since: Height, remedy: Option<Transaction>) -> Self {
+        Taking { value, since, remedy, version: None, spent: None }
+    }
+}
+
+impl Breach {
+    /// The commitment `tx` is in a block of height `at` and was revoked.
+    pub fn new(tx: &Transaction, at: Height, means: Means) -> Breach {
+        let (commitment, confirmed) = (tx.clone(), Some(at));
+        let takings = BTreeMap::new();
+        let mut breach = Breach { commitment, means, seen: at, confirmed, takings };
+        breach.take_from(tx, at);
+        breach
+    }
+
+    /// The ids whose outputs must be watched: the commitment's and those of what was taken off it.
+    pub fn watched(&self) -> impl Iterator<Item = Txid> + '_ {
+        let second = self.takings.keys().map(|outpoint| outpoint.txid);
+        std::iter::once(self.commitment.compute_txid()).chain(second)
+    }
+
+    /// `tx` is in a block of height `at`. Whether it has to do with this breach.
+    pub fn see(&mut self, tx: &Transaction, at: Height) -> bool {
+        let (txid, breach) = (tx.compute_txid(), self.commitment.compute_txid());
+        if txid == breach {
+            self.confirmed = Some(at);
+            self.takings.values_mut().for_each(|taking| taking.since = taking.since.max(at));
+            return true;
+        }
+        let mut concerned = false;
+        for input in &tx.input {
+            let spent = input.previous_output;
+            if let Some(taking) = self.takings.get_mut(&spent) {
+                taking.spent = Some((txid, at));
+                concerned = true;
+            }
+            if spent.txid == breach {
+                concerned = true;
+                self.take_second_stage(spent.vout, tx, at);
+            }
+        }
+        concerned
+    }
+
+    /// The blocks from `height` on are gone. Whether that changes anything here.
+    pub fn unsee(&mut self, height: Height) -> bool {
+        let before = self.clone();
+        self.confirmed = self.confirmed.filter(|at| *at < height);
+        let commitment = self.commitment.compute_txid();
+        self.takings
+            .retain(|outpoint, taking| outpoint.txid == commitment || taking.since < height);
+        for taking in self.takings.values_mut() {
+            taking.spent = taking.spent.filter(|(_, at)| *at < height);
+        }
+        *self != before
+    }
+
+    /// Whether nothing is left to do at a tip of this height.
+    pub fn is_over(&self, tip: Height) -> bool {
+        let deep = |at: Height| at.plus(DEEP) <= tip;
+        let taken = |taking: &Taking| taking.spent.is_some_and(|(_, at)| deep(at));
+        let commitment = self.commitment.compute_txid();
+        let gone = self.takings.values().filter(|taking| taken(taking)).count();
+        let all_taken = match &self.means {
+            Means::Altruist(_) => gone == self.takings.len() && self.confirmed.is_some_and(deep),
+            // What HTLC outputs become is not known before they move.
+            Means::Private(_) => {
+                let own = self.takings.keys().filter(|out| out.txid == commitment).count();
+                own == self.commitment.output.len() && gone == self.takings.len()
+            }
+        };
+        all_taken || self.seen.plus(FORGOTTEN_AFTER) <= tip
+    }
+
+    /// What is to be in the mempool at a tip of this height: the remedy of whatever is still
+    /// there, in a version for `estimate`. Whether any version is new.
+    pub fn remedies(&mut self, tip: Height, estimate: FeeratePerKw) -> (Vec<Transaction>, bool) {
+        let mut changed = false;
+        if self.confirmed.is_none() {
+            return (Vec::new(), false);
+        }
+        for (outpoint, taking) in &mut self.takings {
+            if let (Means::Private(punisher), None) = (&self.means, taking.spent) {
+                changed |= punisher.bump((*outpoint, taking), tip, estimate);
+            }
+        }
+        let open = self.takings.values().filter(|taking| taking.spent.is_none());
+        (open.filter_map(|taking| taking.remedy.clone()).collect(), changed)
+    }
+
+    /// What of the commitment itself is to take.
+    fn take_from(&mut self, tx: &Transaction, at: Height) {
+        match &self.means {
+            Means::Altruist(record) => self.add(record.remedies(tx), at),
+            Means::Private(punisher) => self.add_paid(punisher.script.to_p2wsh(), tx, at),
+        }
+    }
+
+    /// `tx` spends the commitment's output at `place`: HT or HE, alone or with others.
+    fn take_second_stage(&mut self, place: u32, tx: &Transaction, at: Height) {
+        match &self.means {
+            Means::Altruist(record) => {
+                self.add(record.second_stage(place, tx).into_iter().collect(), at);
+            }
+            Means::Private(punisher) => self.add_paid(punisher.script.to_p2wsh(), tx, at),
+        }
+    }
+
+    fn add(&mut self, remedies: Vec<Remedy>, at: Height) {
+        for Remedy { outpoint, value, tx } in remedies {
+            self.takings.entry(outpoint).or_insert_with(|| Taking::new(value, at, Some(tx)));
+        }
+    }
+
+    fn add_paid(&mut self, script: bitcoin::ScriptBuf, tx: &Transaction, at: Height) {
+        let txid = tx.compute_txid();
+        for (vout, output) in (0..).zip(&tx.output) {
+            if output.script_pubkey == script {
+                let taking = || Taking::new(output.value.into(), at, None);
+                self.takings.entry(OutPoint { txid, vout }).or_insert_with(taking);
+            }
+        }
+    }
+}
+
+impl Punisher {
+    /// Makes the first version of a remedy, or a dearer one in a later block. Whether it did.
+    fn bump(
+        &self,
+        (outpoint, taking): (OutPoint, &mut Taking),
+        tip: Height,
+        estimate: FeeratePerKw,
+    ) -> bool {
+        if taking.version.is_some_and(|(_, at)| at >= tip) {
+            return false;
+        }
+        let left = taking.since.plus(self.to_self_delay.into()).number();
+        let urgency = Urgency { estimate, left: left.saturating_sub(tip.number()) };
+        let spend = breach_remedy::by_script(self.script.clone(), outpoint, taking.value);
+        let weight = sweep_weight(std::slice::from_ref(&spend), &self.destination);
+        let last = taking.version.map(|(feerate, _)| feerate);
+        let Some(feerate) = urgency.next(last, taking.value, weight) else { return false };
+        let Some(mut tx) = sweep(std::slice::from_ref(&spend), &self.destination, feerate) else {
+            return false;
+        };
+        let kind = EcdsaSighashType::All;
+        let Some(sighash) = spend.sighash(&tx, 0, kind) else { return false };
+        let signature =
+            Secp256k1::signing_only().sign_ecdsa(&Message::from_digest(sighash), &self.key);
+        if let Some(input) = tx.input.first_mut() {
+            input.witness = spend.witness(&signature, kind);
+        }
+        taking.remedy = Some(tx);
+        taking.version = Some((feerate, tip));
+        true
+    }
+}
+
+/// What the fee of a remedy depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Urgency {
+    /// What bitcoind thinks a transaction must pay to be in one of the next blocks.
+    pub estimate: FeeratePerKw,
+    /// Blocks until the cheater may take the output too.
+    pub left: u32,
+}
+
+impl Urgency {
+    /// The feerate of the next version, after one of `last`; none if there is no use in another.
+    /// It rises by a quarter each block, to half of the value, in the last 12 blocks to nearly all
+    /// of it: what is not taken now is the cheater's.
+    pub fn next(self, last: Option<FeeratePerKw>, value: Sat, weight: u64) -> Option<FeeratePerKw> {
+        const LAST_BLOCKS: u32 = 12;
+        /// The dust limit of any destination.
+        const DUST: Sat = Sat::new(546);
+        let most = match self.left {
+            0..=LAST_BLOCKS => value.saturating_sub(DUST),
+            _ => Sat::new(value.sat() / 2),
+        };
+        let most = most.sat().saturating_mul(1_000).checked_div(weight)?;
+        let most = FeeratePerKw::new(u32::try_from(most).unwrap_or(u32::MAX));
+        let wanted = match last {
+            None => self.estimate.max(FeeratePerKw::FLOOR),
+            Some(last) => {
+                let quarter = (last.per_kw() / 4).max(FeeratePerKw::FLOOR.per_kw());
+                let more = FeeratePerKw::new(last.per_kw().saturating_add(quarter));
+                self.estimate.max(more)
+            }
+        };
+        let feerate = wanted.min(most);
+        // BIP 125 rule 4: a version that pays too little more is none.
+        let least =
+            last.map_or(0, |last| last.per_kw().saturating_add(FeeratePerKw::FLOOR.per_kw()));
+        (feerate.per_kw() >= least.max(1)).then_some(feerate)
+    }
+}

@@ -1,0 +1,16 @@
+//! The stories of the tower, one program.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+#[allow(dead_code)] // the contract's own stories use the rest
+#[path = "../../channel/tests/onchain/chain.rs"]
+mod chain;
+mod pure;
+#[allow(dead_code)]
+#[path = "../../channel/tests/support/mod.rs"]
+mod support;
+mod world;

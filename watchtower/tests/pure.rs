@@ -1,0 +1,314 @@
+//! Records and remedies against Bitcoin's script rules: every revoked state of a channel, taken by
+//! who never knew the channel.
+
+use crate::chain::{takes, Chain};
+use crate::support::{preimage, Pair, Party};
+use crate::world::{a_life, breached, home, home_worth, private, seal, Kept, FEERATE, FORMATS};
+use bitcoin::hashes::Hash;
+use bitcoin::{Transaction, Txid};
+use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
+use fulmen_channel::contract::htlc::Removal;
+use fulmen_channel::keys::InMemorySigner;
+use fulmen_channel::onchain::local_commitment;
+use fulmen_channel::onchain::resolution::Resolution;
+use fulmen_channel::params::{CommitmentFormat, Side};
+use fulmen_watchtower::private::PrivateChannel;
+use fulmen_watchtower::record::{hint, BadRecord, Record};
+use fulmen_watchtower::responder::{Breach, Means, Urgency};
+use fulmen_watchtower::watcher::Watcher;
+
+fn altruist(pair: &Pair, kept: &Kept) -> Means {
+    let (sealed, left_out) = seal(pair, kept);
+    assert_eq!(left_out, 0);
+    assert_eq!(sealed.hint, hint(&kept.tx.compute_txid()));
+    Means::Altruist(Record::open(&sealed.bytes, &kept.tx.compute_txid()).unwrap())
+}
+
+/// Outputs of the commitment beside anchors: value and how many.
+fn worth(tx: &Transaction) -> (u64, usize) {
+    let outputs = tx.output.iter().filter(|out| out.value.to_sat() != 330);
+    outputs.fold((0, 0), |(sum, count), out| (sum + out.value.to_sat(), count + 1))
+}
+
+/// Publishes every remedy; what they left to miners.
+fn take_all(breach: &mut Breach, chain: &mut Chain) -> u64 {
+    let mut fees = 0;
+    let (remedies, _) = breach.remedies(chain.height, FEERATE);
+    for tx in remedies {
+        let spent = &chain.coins[&tx.input[0].previous_output].0;
+        fees += spent.value.to_sat() - tx.output[0].value.to_sat();
+        chain.take(&tx).unwrap();
+        assert!(breach.see(&tx, chain.height));
+    }
+    fees
+}
+
+#[test]
+fn an_altruist_tower_takes_every_revoked_state_whole() {
+    for format in FORMATS {
+        let (pair, kept) = a_life(format);
+        for old in &kept {
+            let mut chain = breached(&pair, old);
+            let mut breach = Breach::new(&old.tx, chain.height, altruist(&pair, old));
+            let (value, outputs) = worth(&old.tx);
+            assert_eq!(breach.takings.len(), outputs);
+            chain.at(101); // D of an anchors channel waits a block
+            let fees = take_all(&mut breach, &mut chain);
+            assert_eq!(home_worth(&chain) + fees, value);
+            assert!(breach.takings.values().all(|taking| taking.is_ours(&home())));
+            assert!(!breach.is_over(Height::new(200)) && breach.is_over(Height::new(201)));
+        }
+    }
+}
+
+#[test]
+fn a_private_tower_takes_the_cheaters_balance_of_every_revoked_state() {
+    for format in FORMATS {
+        let (pair, kept) = a_life(format);
+        let channel = private(&pair);
+        for old in &kept {
+            let mut chain = breached(&pair, old);
+            let punisher = channel.punisher(&old.tx).expect("it is revoked");
+            assert_eq!(punisher.number, old.unrevoked.number);
+            let script = punisher.script.to_p2wsh();
+            let means = Means::Private(punisher);
+            let mut breach = Breach::new(&old.tx, chain.height, means);
+            let own = old.tx.output.iter().filter(|out| out.script_pubkey == script);
+            let own: u64 = own.map(|out| out.value.to_sat()).sum();
+            let fees = take_all(&mut breach, &mut chain);
+            assert_eq!(home_worth(&chain) + fees, own);
+            // All of it is Alice's in the very first state; Bob has nothing to lose.
+            assert_eq!(own == 0, old.unrevoked.number == 0);
+        }
+    }
+}
+
+/// The cheater's HE and HT of every HTLC, each on its own.
+fn races(old: &Kept, chain: &mut Chain, with_expired: bool) -> Vec<Transaction> {
+    const BOB: [u8; 32] = [2; 32];
+    let mut cheat = Party::restored(&old.cheat);
+    for n in 1..6 {
+        let htlcs = &old.cheat.open().contract.htlcs;
+        let mine = old.cheat.pending_received();
+        let hash = preimage(n).hash();
+        let id = mine.iter().find(|id| htlcs[&(Side::Remote, **id)].payment_hash == hash);
+        if let Some(id) = id {
+            cheat.removes(*id, Removal::Fulfilled(preimage(n))).unwrap();
+        }
+    }
+    let contract = &cheat.open().contract;
+    let published = local_commitment::read(contract, &InMemorySigner::from_seed(BOB));
+    let resolution = Resolution::new(published, chain.height);
+    if with_expired {
+        chain.at(501);
+    }
+    let claims = resolution.claims(contract);
+    let stages = claims.iter().filter(|claim| claim.htlc.is_some());
+    let stages = stages.filter(|claim| with_expired || claim.name.to_string() == "HE");
+    let stages: Vec<_> = stages.map(|claim| takes(claim, &resolution.published, BOB)).collect();
+    assert!(stages.len() > 1);
+    stages
+}
+
+fn the_largest(kept: &[Kept]) -> &Kept {
+    kept.iter().max_by_key(|old| old.tx.output.len()).unwrap()
+}
+
+#[test]
+fn a_private_tower_takes_every_second_stage() {
+    for format in FORMATS {
+        let (pair, kept) = a_life(format);
+        let old = the_largest(&kept);
+        let mut chain = breached(&pair, old);
+        let punisher = private(&pair).punisher(&old.tx).unwrap();
+        let mut breach = Breach::new(&old.tx, chain.height, Means::Private(punisher));
+        let stages = races(old, &mut chain, true);
+        for stage in &stages {
+            chain.take(stage).unwrap();
+            assert!(breach.see(stage, chain.height));
+        }
+        assert_eq!(breach.takings.len(), stages.len() + 1);
+        let fees = take_all(&mut breach, &mut chain);
+        let stages: u64 = stages.iter().map(|stage| stage.output[0].value.to_sat()).sum();
+        let to_local = breach.takings.iter().find(|(out, _)| out.txid == old.tx.compute_txid());
+        let own = to_local.unwrap().1.value.sat();
+        assert_eq!(home_worth(&chain) + fees, stages + own);
+    }
+}
+
+/// Of an anchors channel the altruist tower loses what the cheater was quicker to take; of a
+/// static_remotekey channel it takes that too.
+#[test]
+fn an_altruist_tower_takes_the_second_stages_that_have_a_txid() {
+    for format in FORMATS {
+        let (pair, kept) = a_life(format);
+        let old = the_largest(&kept);
+        let mut chain = breached(&pair, old);
+        let mut breach = Breach::new(&old.tx, chain.height, altruist(&pair, old));
+        let (all, before) = (worth(&old.tx).0, breach.takings.len());
+        chain.at(101);
+        let mut lost = 0;
+        for stage in races(old, &mut chain, false) {
+            chain.take(&stage).unwrap();
+            assert!(breach.see(&stage, chain.height));
+            lost += stage.output[0].value.to_sat();
+        }
+        let second_stages = breach.takings.len() - before;
+        let fees = take_all(&mut breach, &mut chain);
+        match format {
+            CommitmentFormat::Anchors => {
+                assert_eq!(second_stages, 0);
+                assert_eq!(home_worth(&chain) + fees, all - lost);
+            }
+            CommitmentFormat::StaticRemoteKey => {
+                assert!(second_stages > 1);
+                // HE of a static_remotekey channel pays its fee itself: 703 at 1000 sat/kw.
+                let paid = 703 * second_stages as u64;
+                assert_eq!(home_worth(&chain) + fees + paid, all);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reorganisation_opens_what_was_taken_again() {
+    let (pair, kept) = a_life(CommitmentFormat::Anchors);
+    let old = the_largest(&kept);
+    let mut chain = breached(&pair, old);
+    let punisher = private(&pair).punisher(&old.tx).unwrap();
+    let mut breach = Breach::new(&old.tx, chain.height, Means::Private(punisher));
+    let fresh = breach.clone();
+    let stages = races(old, &mut chain, true);
+    stages.iter().for_each(|stage| assert!(breach.see(stage, Height::new(501))));
+    assert!(breach.unsee(Height::new(501)) && !breach.unsee(Height::new(501)));
+    assert_eq!(breach, fresh);
+    assert!(breach.unsee(Height::new(100)));
+    // The commitment is in no block: there is nothing to publish, until it is in one again.
+    assert_eq!(breach.remedies(chain.height, FEERATE), (vec![], false));
+    assert!(breach.see(&old.tx, Height::new(103)));
+    assert_eq!(breach.remedies(chain.height, FEERATE).0.len(), 1);
+}
+
+#[test]
+fn a_record_is_small_and_opens_for_its_transaction_only() {
+    for format in FORMATS {
+        let (pair, kept) = a_life(format);
+        let size = |old: &Kept| {
+            let sealed = seal(&pair, old).0;
+            sealed.bytes.len() + sealed.hint.len()
+        };
+        let (bare, per_htlc, others) = match format {
+            CommitmentFormat::Anchors => (size(&kept[1]), 100..=104, 4),
+            CommitmentFormat::StaticRemoteKey => (size(&kept[1]), 166..=170, 2),
+        };
+        assert!((300..320).contains(&bare), "{bare}");
+        for old in &kept {
+            let (sealed, _) = seal(&pair, old);
+            let htlcs = old.tx.output.len().saturating_sub(others);
+            match (size(old).saturating_sub(bare + 2 * 33)).checked_div(htlcs) {
+                Some(each) => assert!(per_htlc.contains(&each), "{each} for {htlcs}"),
+                None => assert!(size(old) <= bare),
+            }
+            let other = Txid::hash(b"another");
+            assert_eq!(Record::open(&sealed.bytes, &other), Err(BadRecord::NotForThis));
+            for place in [0, 20, sealed.bytes.len() - 1] {
+                let mut flipped = sealed.bytes.clone();
+                flipped[place] ^= 1;
+                let opened = Record::open(&flipped, &old.tx.compute_txid());
+                assert_eq!(opened, Err(BadRecord::NotForThis));
+            }
+            assert_eq!(seal(&pair, old).0, sealed, "the same record twice is the same bytes");
+        }
+    }
+}
+
+#[test]
+fn outputs_that_are_not_worth_a_remedy_are_told_and_left() {
+    let (pair, kept) = a_life(CommitmentFormat::Anchors);
+    let old = the_largest(&kept);
+    let mut dear = old.unrevoked.clone();
+    let terms = fulmen_watchtower::record::Terms {
+        feerate: FeeratePerKw::new(20_000),
+        destination: home(),
+    };
+    dear.set_terms(terms);
+    let secret = pair.alice.open().contract.revocations.get(dear.number).unwrap();
+    let secret = bitcoin::secp256k1::SecretKey::from_slice(&secret).unwrap();
+    let (sealed, left_out) = dear.seal(&secret, &InMemorySigner::from_seed([1; 32]));
+    let record = Record::open(&sealed.bytes, &old.tx.compute_txid()).unwrap();
+    let remedies = record.remedies(&old.tx);
+    assert!(left_out > 0 && !remedies.is_empty());
+    assert_eq!(remedies.len() + left_out, worth(&old.tx).1);
+}
+
+#[test]
+fn a_private_channel_has_one_size_for_all_its_states() {
+    for format in FORMATS {
+        let mut pair = Pair::open_with(|open, _| open.channel_type.format = format);
+        let young = private(&pair).to_bytes();
+        (1..20).for_each(|n| pair.alice_pays(100_000, n));
+        let old = private(&pair);
+        let bytes = old.to_bytes();
+        assert_eq!(young.len(), bytes.len());
+        assert!((2_100..2_250).contains(&bytes.len()), "{}", bytes.len());
+        assert_eq!(PrivateChannel::from_bytes(&bytes), Ok(old));
+        for cut in [0, 1, 100, bytes.len() - 1] {
+            PrivateChannel::from_bytes(&bytes[..cut]).unwrap_err();
+        }
+        PrivateChannel::from_bytes(&[bytes.as_slice(), &[0]].concat()).unwrap_err();
+    }
+}
+
+#[test]
+fn what_is_not_revoked_is_no_breach() {
+    let (pair, _) = a_life(CommitmentFormat::Anchors);
+    let mut cheat = Party::restored(&pair.bob);
+    use fulmen_channel::input::{Command, Input};
+    cheat.handle(Input::Command(Command::ForceClose("honest".into()))).unwrap();
+    let latest = cheat.published.last().unwrap();
+    assert_eq!(private(&pair).punisher(latest), None);
+}
+
+#[test]
+fn the_watcher_sees_what_it_looks_out_for_and_nothing_else() {
+    let (pair, kept) = a_life(CommitmentFormat::Anchors);
+    let mut watcher = Watcher::default();
+    let (first, second) = (&kept[2].tx, &kept[3].tx);
+    assert_eq!(watcher.look(first), None);
+    watcher.add_hint(hint(&first.compute_txid()));
+    assert_eq!(watcher.look(second), None);
+    let seen = watcher.look(first).unwrap();
+    assert_eq!(seen.hint.unwrap().1, first.compute_txid());
+    assert!(seen.funding.is_none() && !seen.of_breach);
+    watcher.add_funding(pair.alice.open().contract.funding.outpoint);
+    assert!(watcher.look(second).unwrap().funding.is_some());
+    watcher.add_breach(first.input[0].previous_output.txid);
+    assert!(watcher.look(second).unwrap().of_breach);
+    watcher.remove_hint(&hint(&first.compute_txid()));
+    watcher.remove_funding(&pair.alice.open().contract.funding.outpoint);
+    watcher.remove_breach(&first.input[0].previous_output.txid);
+    assert_eq!((watcher.look(first), watcher.states()), (None, 0));
+}
+
+#[test]
+fn a_fee_rises_by_a_quarter_to_half_of_the_value_and_at_last_to_all_of_it() {
+    let rate = FeeratePerKw::new;
+    let table = [
+        // last, estimate, left, value, next
+        (None, 500, 144, 100_000, Some(500)),
+        (None, 1, 144, 100_000, Some(253)),
+        (Some(500), 100, 143, 100_000, Some(753)),
+        (Some(4_000), 100, 143, 100_000, Some(5_000)),
+        (Some(4_000), 9_000, 143, 100_000, Some(9_000)),
+        (None, 900_000, 143, 100_000, Some(100_000)),
+        (Some(99_900), 1, 143, 100_000, None),
+        (Some(99_900), 1, 12, 100_000, Some(124_875)),
+        (Some(198_000), 1, 12, 100_000, Some(198_908)),
+        (None, 500, 0, 500, None),
+    ];
+    for (last, estimate, left, value, next) in table {
+        let urgency = Urgency { estimate: rate(estimate), left };
+        let got = urgency.next(last.map(rate), Sat::new(value), 500);
+        assert_eq!(got, next.map(rate), "{last:?} {estimate} {left} {value}");
+    }
+}
