@@ -33,6 +33,16 @@ pub fn fulmen_cli() -> Result<PathBuf> {
     program("FULMEN_CLI_EXE", &workspace, &places::target(), &package)
 }
 
+/// Our watchtower: FULMEN_TOWER_EXE, or what cargo builds of this tree.
+///
+/// # Errors
+/// When it does not compile.
+pub fn fulmen_tower() -> Result<PathBuf> {
+    let workspace = places::workspace();
+    let package = ["--package", "fulmen-watchtower", "--bin", "fulmen-tower"];
+    program("FULMEN_TOWER_EXE", &workspace, &places::target(), &package)
+}
+
 /// The LDK node of `itest/peers/ldk`: FULMEN_LDK_EXE, or built into `target/ldk-peer`.
 ///
 /// # Errors

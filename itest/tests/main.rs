@@ -33,6 +33,7 @@ mod restore;
 mod sends;
 mod store_trouble;
 mod tidy;
+mod tower;
 mod two_daemons;
 mod upgrade;
 mod walkthrough;

@@ -11,7 +11,8 @@ pub struct Limits {
     pub max_states: u64,
     /// Bytes of records in a session.
     pub max_bytes: u64,
-    /// Bytes on disk in all.
+    /// Bytes on disk from which on no more records are taken: what blocks and breaches need on
+    /// top of them is little.
     pub max_disk: u64,
     /// Connections at once.
     pub max_connections: usize,
@@ -85,7 +86,7 @@ mod tests {
         let served = |bucket: &mut Bucket, now| (0..9).filter(|_| bucket.take(at(now))).count();
         assert_eq!(served(&mut bucket, 0), 3);
         assert_eq!(served(&mut bucket, 499), 0);
-        assert_eq!(served(&mut bucket, 1_000), 1);
+        assert_eq!(served(&mut bucket, 1_000), 2);
         assert_eq!(served(&mut bucket, 60_000), 3);
     }
 }

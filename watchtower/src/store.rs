@@ -1,4 +1,4 @@
-//! What the tower must not forget: one SQLite file, bounded in size.
+//! What the tower must not forget: one SQLite file.
 //!
 //! | table | what |
 //! |---|---|
@@ -48,7 +48,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the file has reached its bound, or the disk its end.
+    /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
         matches!(self, StoreError::Sqlite(rusqlite::Error::SqliteFailure(error, _))
             if error.code == rusqlite::ErrorCode::DiskFull)
@@ -72,19 +72,15 @@ pub struct Session {
 }
 
 impl Store {
-    /// Opens the file, made if it is not there; it never grows beyond `max_bytes`.
+    /// Opens the file, made if it is not there.
     ///
     /// # Errors
     /// [`StoreError`], also if another tower has it open.
-    pub fn open(path: &Path, max_bytes: u64) -> Result<Store, StoreError> {
+    pub fn open(path: &Path) -> Result<Store, StoreError> {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        let page = connection.pragma_query_value(None, "page_size", |row| count(row, 0))?;
-        let pages = max_bytes.checked_div(page).unwrap_or(u64::MAX);
-        let pages = i64::try_from(pages).unwrap_or(i64::MAX);
-        connection.pragma_update(None, "max_page_count", pages)?;
         connection.execute_batch(SCHEMA)?;
         let store = Store { connection };
         match store.meta("format")? {
@@ -326,15 +322,15 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// Bytes of the file.
+    /// Bytes of the file that are in use.
     ///
     /// # Errors
     /// [`StoreError`]
     pub fn bytes(&self) -> Result<u64, StoreError> {
         let value = |row: &rusqlite::Row| count(row, 0);
         let pragma = |name| self.connection.pragma_query_value(None, name, value);
-        let (pages, page) = (pragma("page_count")?, pragma("page_size")?);
-        Ok(pages.saturating_mul(page))
+        let used = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
+        Ok(used.saturating_mul(pragma("page_size")?))
     }
 }
 

@@ -61,7 +61,7 @@ impl Tower {
     /// # Errors
     /// [`StoreError`]
     pub fn open(file: &Path, setup: Setup) -> Result<Tower, StoreError> {
-        let store = Store::open(file, setup.limits.max_disk)?;
+        let store = Store::open(file)?;
         let mut watcher = Watcher::default();
         store.hints(|hint| watcher.add_hint(hint))?;
         store.fundings()?.into_iter().for_each(|funding| watcher.add_funding(funding));
@@ -160,7 +160,10 @@ impl Tower {
         if session.standing.states != sequence {
             return Ok(Reply::Refused(Refusal::Sequence(session.standing.states)));
         }
-        if session.number.is_none() && inner.store.sessions()? >= limits.max_sessions {
+        let has_no_room = session.number.is_none()
+            && inner.store.sessions()? >= limits.max_sessions
+            || inner.store.bytes()? >= limits.max_disk;
+        if has_no_room {
             return Ok(Reply::Refused(Refusal::TowerFull));
         }
         let standing = records.iter().fold(session.standing, |all, record| all.after(record));

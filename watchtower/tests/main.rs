@@ -13,4 +13,5 @@ mod pure;
 #[allow(dead_code)]
 #[path = "../../channel/tests/support/mod.rs"]
 mod support;
+mod towers;
 mod world;

@@ -142,7 +142,8 @@ impl World {
 }
 
 /// Both up to where Alice needs F.
-fn opened(format: CommitmentFormat) -> Pair {
+/// A channel that both agreed on; nobody has funded it yet.
+pub fn opened(format: CommitmentFormat) -> Pair {
     let (mut alice, policy) = Pair::proposing(|open, _| open.channel_type.format = format);
     let Some(Message::OpenChannel(open)) = alice.sent.pop_front() else { panic!("no open") };
     let signer = Box::new(InMemorySigner::from_seed(BOB));

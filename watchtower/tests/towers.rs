@@ -1,0 +1,330 @@
+//! A tower in one process: what it keeps, gives back and bears; blocks are made by hand.
+
+use crate::support::Pair;
+use crate::world::{a_life, home, private, seal, Kept, FEERATE};
+use bitcoin::block::{Header, Version};
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+use bitcoin::{Block, BlockHash, CompactTarget, OutPoint, Transaction, TxMerkleNode};
+use fulmen_channel::amount::Height;
+use fulmen_channel::params::CommitmentFormat;
+use fulmen_watchtower::api::link::Link;
+use fulmen_watchtower::api::message::{Receipt, Refusal, Reply, Request, Standing, VERSION};
+use fulmen_watchtower::api::serve;
+use fulmen_watchtower::gatekeeper::Limits;
+use fulmen_watchtower::record::Sealed;
+use fulmen_watchtower::tower::{Setup, Tower};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+const TOWER: [u8; 32] = [7; 32];
+const CHAIN: [u8; 32] = [5; 32];
+
+fn secret(n: u8) -> SecretKey {
+    SecretKey::from_slice(&[n; 32]).unwrap()
+}
+
+fn client(n: u8) -> PublicKey {
+    secret(n).public_key(&Secp256k1::new())
+}
+
+fn setup(limits: Limits) -> Setup {
+    Setup {
+        secret: SecretKey::from_slice(&TOWER).unwrap(),
+        chain: BlockHash::from_byte_array(CHAIN),
+        private_clients: [client(1)].into(),
+        limits,
+    }
+}
+
+fn tower_in(dir: &Path) -> Tower {
+    Tower::open(&dir.join("tower.db"), setup(Limits::default())).unwrap()
+}
+
+fn block(transactions: &[&Transaction], after: u8) -> Block {
+    let header = Header {
+        version: Version::TWO,
+        prev_blockhash: BlockHash::from_byte_array([after; 32]),
+        merkle_root: TxMerkleNode::all_zeros(),
+        time: 0,
+        bits: CompactTarget::default(),
+        nonce: 0,
+    };
+    Block { header, txdata: transactions.iter().map(|tx| (*tx).clone()).collect() }
+}
+
+fn put(tower: &Tower, n: u8, sequence: u64, records: &[Sealed]) -> Reply {
+    tower.answer(&client(n), Request::Put { sequence, records: records.to_vec() })
+}
+
+fn refusal(reply: Reply) -> Refusal {
+    match reply {
+        Reply::Refused(refusal) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn receipt(reply: Reply) -> Receipt {
+    match reply {
+        Reply::Stored(receipt) => receipt,
+        other => panic!("not stored: {other:?}"),
+    }
+}
+
+fn sealed(n: u8) -> Sealed {
+    Sealed { hint: [n; 16], bytes: vec![n; 300] }
+}
+
+/// A channel's life and a record for each of its states.
+fn records() -> (Pair, Vec<Kept>, Vec<Sealed>) {
+    let (pair, kept) = a_life(CommitmentFormat::Anchors);
+    let records = kept.iter().map(|kept| seal(&pair, kept).0).collect();
+    (pair, kept, records)
+}
+
+#[test]
+fn a_breach_is_caught_over_restarts_and_reorganisations() {
+    let dir = TempDir::new().unwrap();
+    let (_, kept, records) = records();
+    let breach = &kept[3].tx;
+    let tower = tower_in(dir.path());
+    receipt(put(&tower, 2, 0, &records));
+    drop(tower);
+
+    let tower = tower_in(dir.path());
+    assert_eq!(tower.summary().unwrap().states, records.len());
+    let height = Height::new(100);
+    tower.connect(height, &block(&[breach], 0)).unwrap();
+    let remedies = tower.remedies(height, FEERATE).unwrap();
+    assert_eq!(remedies.len(), breach.output.len() - 2, "all but the anchors");
+    drop(tower);
+
+    let tower = tower_in(dir.path());
+    assert_eq!(tower.remedies(height, FEERATE).unwrap(), remedies);
+    tower.disconnect(height).unwrap();
+    assert_eq!(tower.tip().unwrap(), None);
+    assert_eq!(tower.remedies(height, FEERATE).unwrap(), vec![], "it is in no block");
+    drop(tower);
+
+    let tower = tower_in(dir.path());
+    tower.connect(height, &block(&[breach], 1)).unwrap();
+    let (first, rest) = remedies.split_first().unwrap();
+    tower.connect(height.plus(1), &block(&[first], 2)).unwrap();
+    assert_eq!(tower.remedies(height.plus(1), FEERATE).unwrap(), rest);
+    tower.disconnect(height.plus(1)).unwrap();
+    assert_eq!(tower.remedies(height, FEERATE).unwrap(), remedies);
+    let all: Vec<_> = remedies.iter().collect();
+    tower.connect(height.plus(1), &block(&all, 3)).unwrap();
+    assert_eq!(tower.remedies(height.plus(1), FEERATE).unwrap(), vec![]);
+    assert_eq!(tower.summary().unwrap().breaches, 1);
+    tower.connect(height.plus(101), &block(&[], 4)).unwrap();
+    assert_eq!(tower.summary().unwrap().breaches, 0, "it is over");
+}
+
+/// The commitment and the remedy of it in one block, and what a cheater made of it in one block.
+#[test]
+fn what_happens_within_one_block_is_seen() {
+    let dir = TempDir::new().unwrap();
+    let (_, kept, records) = records();
+    let breach = &kept[2].tx;
+    let tower = tower_in(dir.path());
+    receipt(put(&tower, 2, 0, &records));
+    tower.connect(Height::new(100), &block(&[breach], 0)).unwrap();
+    let remedies = tower.remedies(Height::new(100), FEERATE).unwrap();
+    tower.disconnect(Height::new(100)).unwrap();
+    let all: Vec<&Transaction> = std::iter::once(breach).chain(&remedies).collect();
+    tower.connect(Height::new(100), &block(&all, 1)).unwrap();
+    assert_eq!(tower.remedies(Height::new(100), FEERATE).unwrap(), vec![]);
+}
+
+#[test]
+fn a_private_tower_learns_secrets_one_by_one_and_pays_more_each_block() {
+    let dir = TempDir::new().unwrap();
+    let (pair, kept) = a_life(CommitmentFormat::Anchors);
+    let tower = tower_in(dir.path());
+    let whole = private(&pair);
+    let funding = whole.head.funding;
+    let mut young = whole.clone();
+    young.secrets = Default::default();
+    let reveal =
+        |number| Request::Reveal { funding, number, secret: whole.secrets.get(number).unwrap() };
+    let ask = |tower: &Tower, n, request| tower.answer(&client(n), request);
+    let channel = Request::PutChannel(young.to_bytes());
+    assert_eq!(refusal(ask(&tower, 2, channel.clone())), Refusal::NotPrivate);
+    assert!(matches!(refusal(ask(&tower, 1, reveal(0))), Refusal::BadChannel(_)));
+    assert_eq!(ask(&tower, 1, channel.clone()), Reply::Done);
+    assert!(matches!(refusal(ask(&tower, 1, reveal(1))), Refusal::BadChannel(_)));
+    for number in 0..whole.secrets.next() {
+        assert_eq!(ask(&tower, 1, reveal(number)), Reply::Done);
+        assert_eq!(ask(&tower, 1, reveal(number)), Reply::Done, "told twice is told once");
+    }
+    assert_eq!(ask(&tower, 1, channel), Reply::Done, "what is older changes nothing");
+    drop(tower);
+
+    let tower = tower_in(dir.path());
+    let breach = &kept[2].tx;
+    let height = Height::new(100);
+    tower.connect(height, &block(&[breach], 0)).unwrap();
+    let paid = |height: Height| {
+        let remedies = tower.remedies(height, FEERATE).unwrap();
+        assert_eq!(remedies.len(), 1);
+        assert_eq!(remedies[0].output[0].script_pubkey, home());
+        remedies[0].output[0].value
+    };
+    let (first, again, next) = (paid(height), paid(height), paid(height.plus(1)));
+    assert!(first == again && next < first);
+    drop(tower);
+    let tower = tower_in(dir.path());
+    assert_eq!(tower.remedies(height.plus(1), FEERATE).unwrap()[0].output[0].value, next);
+    assert_eq!(ask(&tower, 1, Request::DropChannel(funding)), Reply::Done);
+    assert_eq!(tower.summary().unwrap().channels, 0);
+}
+
+#[test]
+fn a_session_has_an_order_bounds_and_an_end() {
+    let dir = TempDir::new().unwrap();
+    let limits = Limits { max_states: 4, max_bytes: 1_500, max_sessions: 2, ..Limits::default() };
+    let tower = Tower::open(&dir.path().join("tower.db"), setup(limits)).unwrap();
+    let all: Vec<Sealed> = (1..6).map(sealed).collect();
+    let first = receipt(put(&tower, 2, 0, &all[..2]));
+    assert!(first.is_genuine(&client(2), &tower.id()));
+    assert!(
+        !first.is_genuine(&client(3), &tower.id()) && !first.is_genuine(&client(2), &client(3))
+    );
+    let standing = all[..2].iter().fold(Standing::default(), |all, record| all.after(record));
+    assert_eq!(first.standing, standing);
+    assert_eq!(refusal(put(&tower, 2, 0, &all[..1])), Refusal::Sequence(2));
+    assert_eq!(refusal(put(&tower, 2, 3, &all[..1])), Refusal::Sequence(2));
+    assert_eq!(refusal(put(&tower, 2, 2, &[])), Refusal::TooLong);
+    let huge = Sealed { hint: [1; 16], bytes: vec![1; 60_000] };
+    assert_eq!(refusal(put(&tower, 2, 2, &[huge])), Refusal::TooLong);
+    assert_eq!(refusal(put(&tower, 2, 2, &all[2..])), Refusal::SessionFull);
+    receipt(put(&tower, 2, 2, &all[2..4]));
+    assert_eq!(refusal(put(&tower, 2, 4, &all[4..])), Refusal::SessionFull);
+    receipt(put(&tower, 3, 0, &all[..1]));
+    assert_eq!(refusal(put(&tower, 4, 0, &all[..1])), Refusal::TowerFull);
+    assert_eq!(tower.summary().unwrap().states, 4);
+    assert_eq!(tower.answer(&client(2), Request::End), Reply::Done);
+    // The other session has the first hint too.
+    assert_eq!((tower.summary().unwrap().states, tower.summary().unwrap().sessions), (1, 1));
+    receipt(put(&tower, 2, 0, &all[..1]));
+}
+
+#[test]
+fn a_full_disk_refuses_and_forgets_nothing() {
+    let dir = TempDir::new().unwrap();
+    let limits = Limits { max_disk: 200_000, ..Limits::default() };
+    let tower = Tower::open(&dir.path().join("tower.db"), setup(limits)).unwrap();
+    let mut kept = 0;
+    loop {
+        let record = Sealed { hint: (kept as u128).to_be_bytes(), bytes: vec![9; 1_000] };
+        match put(&tower, 2, kept, &[record]) {
+            Reply::Stored(_) => kept += 1,
+            reply => break assert_eq!(refusal(reply), Refusal::TowerFull),
+        }
+    }
+    assert!((100..200).contains(&kept), "{kept}");
+    let summary = tower.summary().unwrap();
+    assert_eq!(summary.states as u64, kept);
+    assert!((200_000..220_000).contains(&summary.bytes));
+    // It goes on watching.
+    tower.connect(Height::new(100), &block(&[], 0)).unwrap();
+    assert_eq!(tower.answer(&client(2), Request::End), Reply::Done);
+    receipt(put(&tower, 2, 0, &[sealed(1)]));
+}
+
+/// A made-up record for somebody else's state does not keep the true one from opening.
+#[test]
+fn a_false_record_of_the_same_hint_hides_nothing() {
+    let dir = TempDir::new().unwrap();
+    let (_, kept, records) = records();
+    let tower = tower_in(dir.path());
+    let hint = records[3].hint;
+    receipt(put(&tower, 3, 0, &[Sealed { hint, bytes: vec![3; 400] }, sealed(1)]));
+    receipt(put(&tower, 2, 0, &records));
+    tower.connect(Height::new(100), &block(&[&kept[3].tx], 0)).unwrap();
+    assert!(tower.remedies(Height::new(100), FEERATE).unwrap().len() > 2);
+}
+
+async fn door(dir: &Path, limits: Limits) -> (Arc<Tower>, String, watch::Sender<bool>) {
+    let tower = Arc::new(Tower::open(&dir.join("tower.db"), setup(limits)).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let stop = watch::Sender::new(false);
+    tokio::spawn(serve(tower.clone(), listener, stop.subscribe()));
+    (tower, address, stop)
+}
+
+async fn ask(link: &mut Link, request: Request) -> Reply {
+    link.send(&request).await.unwrap();
+    link.receive(Duration::from_secs(60)).await.unwrap()
+}
+
+fn hello() -> Request {
+    Request::Hello { version: VERSION, chain: BlockHash::from_byte_array(CHAIN) }
+}
+
+#[tokio::test]
+async fn a_client_connects_hands_in_and_is_told_how_far_it_is() {
+    let dir = TempDir::new().unwrap();
+    let (tower, address, _stop) = door(dir.path(), Limits::default()).await;
+    let mut link = Link::connect(&address, &tower.id(), &secret(2)).await.unwrap();
+    let Reply::Welcome(welcome) = ask(&mut link, hello()).await else { panic!("not welcome") };
+    assert!(!welcome.private && welcome.session.states == 0);
+    let put = Request::Put { sequence: 0, records: vec![sealed(1), sealed(2)] };
+    let given = receipt(ask(&mut link, put).await);
+    let mut link = Link::connect(&address, &tower.id(), &secret(2)).await.unwrap();
+    let Reply::Welcome(welcome) = ask(&mut link, hello()).await else { panic!("not welcome") };
+    assert_eq!(welcome.session, given.standing);
+    let mut link = Link::connect(&address, &tower.id(), &secret(1)).await.unwrap();
+    let Reply::Welcome(welcome) = ask(&mut link, hello()).await else { panic!("not welcome") };
+    assert!(welcome.private && welcome.session.states == 0);
+    assert!(Link::connect(&address, &client(9), &secret(2)).await.is_err(), "another tower");
+}
+
+#[tokio::test]
+async fn whoever_means_harm_is_told_so_or_hung_up_on() {
+    let dir = TempDir::new().unwrap();
+    let limits = Limits { burst: 5, requests_per_second: 0, ..Limits::default() };
+    let (tower, address, _stop) = door(dir.path(), limits).await;
+    let (id, own) = (tower.id(), secret(2));
+    let connect = || Link::connect(&address, &id, &own);
+    // No hello first, another version, another chain.
+    let mut link = connect().await.unwrap();
+    assert_eq!(refusal(ask(&mut link, Request::End).await), Refusal::HelloFirst);
+    let version = Request::Hello { version: 2, chain: BlockHash::from_byte_array(CHAIN) };
+    let mut link = connect().await.unwrap();
+    assert_eq!(refusal(ask(&mut link, version).await), Refusal::Version);
+    let chain = Request::Hello { version: 1, chain: BlockHash::all_zeros() };
+    let mut link = connect().await.unwrap();
+    assert_eq!(refusal(ask(&mut link, chain).await), Refusal::OtherChain);
+    // Bytes that are no message end the connection.
+    let mut link = connect().await.unwrap();
+    link.send(&[0xff_u8; 32]).await.unwrap();
+    assert!(link.receive::<Reply>(Duration::from_secs(60)).await.is_err());
+    let mut link = connect().await.unwrap();
+    assert!(matches!(ask(&mut link, hello()).await, Reply::Welcome(_)));
+    let funding = OutPoint::null();
+    for _ in 0..4 {
+        let asked = ask(&mut link, Request::DropChannel(funding)).await;
+        assert_eq!(refusal(asked), Refusal::NotPrivate);
+    }
+    assert_eq!(refusal(ask(&mut link, Request::End).await), Refusal::TooFast);
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections_and_no_more() {
+    let dir = TempDir::new().unwrap();
+    let limits = Limits { max_per_address: 2, ..Limits::default() };
+    let (tower, address, _stop) = door(dir.path(), limits).await;
+    let (id, own) = (tower.id(), secret(2));
+    let connect = || Link::connect(&address, &id, &own);
+    let mut held = connect().await.unwrap();
+    let _other = connect().await.unwrap();
+    assert!(connect().await.is_err());
+    assert!(matches!(ask(&mut held, hello()).await, Reply::Welcome(_)));
+}
