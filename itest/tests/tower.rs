@@ -146,7 +146,7 @@ fn mined(bitcoind: &Bitcoind, count: usize) -> Result<Sat> {
             sum = sum.saturating_add(output.value.into());
         }
     }
-    bitcoind.mine(1)?;
+    bitcoind.mine_others(1)?;
     assert!(bitcoind.mempool()?.is_empty());
     Ok(sum)
 }

@@ -80,8 +80,8 @@ fn blocks(criterion: &mut Criterion) {
     );
     let hashes = median((0..51).map(|_| time(hash)).collect());
     println!(
-        "{STATES} states and {CHANNELS} channels watched: a block of {TRANSACTIONS} transactions in \
-         {:.2} ms, {:.0} blocks a second, {:.2} times its txids' hashing",
+        "{STATES} states and {CHANNELS} channels watched: a block of {TRANSACTIONS} transactions \
+         in {:.2} ms, {:.0} blocks a second, {:.2} times its txids' hashing",
         scans.as_secs_f64() * 1e3,
         1.0 / scans.as_secs_f64(),
         scans.as_secs_f64() / hashes.as_secs_f64(),

@@ -8,7 +8,7 @@
 //!   revoked C ─┬─ to_local ── BR          each remedy is a transaction of its own: one input, one
 //!              ├─ to_remote ─ D           output, signed SINGLE|ANYONECANPAY and with its fee, so
 //!              └─ HTLC ────── HBR         that none holds up another and a fee may be added
-//!                  └─ HT, HE ─ HTBR, HEBR (static_remotekey alone: with anchors their txid is open)
+//!                  └─ HT, HE ─ HTBR, HEBR (static_remotekey: with anchors their txid is open)
 //! ```
 //!
 //! A private key for each state would be shorter, but with one the *peer* could work out our
@@ -190,6 +190,11 @@ impl Unrevoked {
             record.htlc_keys = Some((keys.broadcaster_htlc, keys.countersigner_htlc));
         }
         Unrevoked { txid: tx.txid, number: tx.number, record, spent }
+    }
+
+    /// What is done with what is taken.
+    pub fn terms(&self) -> &Terms {
+        &self.record.terms
     }
 
     /// The same at other terms.
