@@ -32,6 +32,7 @@ mod refusals;
 mod restore;
 mod sends;
 mod store_trouble;
+mod sweeps;
 mod tidy;
 mod tower;
 mod two_daemons;

@@ -8,7 +8,7 @@ use fulmen_itest::regtest::{Cluster, Daemon, Peer};
 use fulmen_proto::lnrpc::invoice::InvoiceState;
 use fulmen_proto::lnrpc::OpenChannelRequest;
 
-const CAPACITY: Sat = Sat::new(1_000_000);
+pub const CAPACITY: Sat = Sat::new(1_000_000);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn they_open_pay_each_other_and_close() -> Result<()> {

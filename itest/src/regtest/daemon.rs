@@ -15,7 +15,7 @@ use fulmen_proto::lnrpc::{
 };
 use tempfile::TempDir;
 
-use super::wire::{connect, Lightning, Macaroon, Router, State, Unlocker, Wire};
+use super::wire::{connect, Lightning, Macaroon, Router, State, Unlocker, WalletKit, Wire};
 use crate::bitcoind::{Bitcoind, RPC_LOGIN};
 use crate::build;
 use crate::disk::Disk;
@@ -284,6 +284,14 @@ impl Daemon {
     /// When it does not answer.
     pub async fn router(&self) -> Result<Router> {
         Ok(Router::new(self.wire().await?))
+    }
+
+    /// The service for claims and their fees, with the admin macaroon.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn wallet_kit(&self) -> Result<WalletKit> {
+        Ok(WalletKit::new(self.wire().await?))
     }
 
     /// The main service with these bytes as macaroon, or with none.

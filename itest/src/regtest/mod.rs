@@ -10,4 +10,4 @@ pub use cluster::Cluster;
 pub use daemon::Daemon;
 pub use peer::Peer;
 pub use verbs::{is_ended, DEEP};
-pub use wire::{Lightning, Router, State, Unlocker, Wire};
+pub use wire::{Lightning, Router, State, Unlocker, WalletKit, Wire};

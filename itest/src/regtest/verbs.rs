@@ -156,6 +156,20 @@ impl Daemon {
         }
     }
 
+    /// Begins to pay an invoice whose payee holds what it receives.
+    ///
+    /// # Errors
+    /// When the daemon refuses to try.
+    pub async fn begins_to_pay(&self, invoice: &str) -> Result<()> {
+        let request = SendPaymentRequest {
+            payment_request: invoice.into(),
+            timeout_seconds: i32::try_from(PAYMENT_TIMEOUT.as_secs())?,
+            ..SendPaymentRequest::default()
+        };
+        self.router().await?.send_payment_v2(request).await?;
+        Ok(())
+    }
+
     /// Pays an invoice and returns how that ended, well or not.
     ///
     /// # Errors

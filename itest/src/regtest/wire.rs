@@ -7,6 +7,7 @@ use fulmen_proto::lnrpc::state_client::StateClient;
 use fulmen_proto::lnrpc::wallet_unlocker_client::WalletUnlockerClient;
 use fulmen_proto::routerrpc::router_client::RouterClient;
 use fulmen_proto::tls;
+use fulmen_proto::walletrpc::wallet_kit_client::WalletKitClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::service::Interceptor;
@@ -22,6 +23,8 @@ pub type Lightning = LightningClient<Wire>;
 /// Payments followed to their end.
 pub type Router = RouterClient<Wire>;
 
+/// What is taken on chain.
+pub type WalletKit = WalletKitClient<Wire>;
 /// Makes and opens wallets.
 pub type Unlocker = WalletUnlockerClient<Wire>;
 /// How far the daemon is.

@@ -315,8 +315,7 @@ impl World<'_> {
     /// Whether the mempool takes it, with its parent.
     fn enters(&self, built: &Built, parent: Option<&Parent>) -> bool {
         let (fee, weight) = with_parent((built.fee, built.weight), parent);
-        // Rounded down, the very feerate that enters may come out one less.
-        rate_of(fee, weight).per_kw().saturating_add(1) >= self.estimates.entering.per_kw()
+        fee >= self.estimates.entering.fee(weight)
     }
 }
 

@@ -200,6 +200,24 @@ fn a_fee_spike_is_followed_up_to_the_budget() {
 }
 
 #[test]
+fn what_just_enters_the_mempool_is_published() {
+    for entering in [253, 1_001, 12_650, 12_651, 33_333] {
+        for wanted in [
+            claim(1, RD, 1_000_000),
+            claim(1, HT, 1_000_000),
+            due(1, HED, 1_000_000, 100),
+            anchored(10, 1_000_000, Some(100)),
+        ] {
+            let mut story = Story::of(vec![wanted]);
+            story.estimates = estimates([253, 253, 253, 253]);
+            story.estimates.entering = kw(entering);
+            story.publish();
+            assert_eq!(story.plan().drafts, []);
+        }
+    }
+}
+
+#[test]
 fn without_a_deadline_small_steps_are_not_worth_a_version() {
     for (day, again) in [(500, false), (600, false), (640, true), (400, false)] {
         let mut story = Story::of(vec![claim(1, RD, 1_000_000)]);
