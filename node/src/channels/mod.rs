@@ -249,7 +249,7 @@ pub struct FundedSnapshot {
     /// What of ours waits on chain.
     pub limbo: Sat,
     /// What of ours came back from there.
-    pub settled: Sat,
+    pub recovered: Sat,
     /// The height from which it can be spent.
     pub matures_at: Option<Height>,
     /// What was given and noted at its opening.

@@ -5,6 +5,8 @@ use super::{FundedSnapshot, HtlcSnapshot, Snapshot};
 use fulmen_channel::amount::Sat;
 use fulmen_channel::contract::balance::View;
 use fulmen_channel::contract::htlc::Stage;
+use fulmen_channel::onchain::outcome::{Ended, What};
+use fulmen_channel::onchain::resolution::Resolution;
 use fulmen_channel::params::Side;
 use fulmen_channel::protocol::open::{Link, Open};
 use fulmen_channel::transactions::weight;
@@ -80,7 +82,7 @@ impl Driver {
             behind: open.life.behind,
             remote_update: self.announcer.remote_update.clone(),
             limbo: spent.map_or(Sat::ZERO, |spent| spent.limbo),
-            settled: spent.map_or(Sat::ZERO, |spent| spent.settled),
+            recovered: recovered(open),
             matures_at: spent.and_then(|spent| spent.matures_at),
             note: self.note.clone(),
             looked_at: self.presence.looked_at(now),
@@ -89,4 +91,16 @@ impl Driver {
             remote_txid: remote.map_or(contract.funding.outpoint.txid, |draft| draft.txid),
         }
     }
+}
+
+/// What of ours was taken of the commitment in the block, and of its second stages.
+fn recovered(open: &Open) -> Sat {
+    let outcomes = open.onchain.resolution.as_ref().map(Resolution::outcomes).unwrap_or_default();
+    let ours = outcomes.iter().filter(|outcome| {
+        matches!(
+            (outcome.what, outcome.ended),
+            (What::Balance | What::Incoming, Ended::Claimed) | (What::Outgoing, Ended::TimedOut)
+        )
+    });
+    ours.fold(Sat::ZERO, |sum, outcome| sum.saturating_add(outcome.value))
 }

@@ -188,7 +188,7 @@ fn forced(
         limbo_balance: sat(funded.limbo),
         maturity_height: matures,
         blocks_til_maturity: blocks_until(matures, height),
-        recovered_balance: sat(funded.settled),
+        recovered_balance: sat(funded.recovered),
         pending_htlcs,
         anchor: pending::force_closed_channel::AnchorState::Limbo.into(),
     }
