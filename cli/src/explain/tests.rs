@@ -77,7 +77,8 @@ F  8f1c2b3a8f1c2b3a…:1  1,000,000 sat, block 103, 6 deep
 ├─ C ours  0a0a0a0a0a0a0a0a…  number 4, we may publish it
 │  ├─ to_local        547,872  RD     we, 144 blocks after C
 │  │                           BR     they, if this C is revoked
-│  └─ HTLC 3 out       50,000  HT     we, from 251                         ██████████ 143 blocks to go
+│  └─ HTLC 3 out       50,000  HT     we, from 251                         \
+██████████ 143 blocks to go
 │                              ↳ HTRD we, 144 blocks after HT
 │                              ↳ HTBR they, if this C is revoked
 │                              HED    they, 1 block after C, with R, before 251
@@ -130,7 +131,8 @@ F  8f1c2b3a8f1c2b3a…:1  1,000,000 sat, block 103, 6 deep
    │                           HTD    not any more
    ├─ HTLC 3 out       50,000  HT     we, from 110                         █░░░░░░░░░ 2 blocks to go
    │                           HED    they, now, with R, alone before 130  ██░░░░░░░░ 22 blocks left
-   └─ to_local        500,000  RD     we, from 249                         ██████████ 141 blocks to go";
+   └─ to_local        500,000  RD     we, from 249                         \
+██████████ 141 blocks to go";
     let drawn = as_text(&answer, PLAIN);
     assert_eq!(drawn, expected, "\n{drawn}\n");
 }
