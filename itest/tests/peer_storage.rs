@@ -106,7 +106,8 @@ async fn an_old_copy_of_the_database_is_not_run() -> Result<()> {
     is_published(&alice, 1).await?;
     bitcoind.mine(1)?;
     is_published(&alice, 1).await?;
-    bitcoind.mine(1)?;
+    // Of a commitment that is not known all must be deep.
+    bitcoind.mine(DEEP)?;
     let [closed]: [ChannelCloseSummary; 1] =
         closed(&alice, 1).await?.try_into().ok().context("one channel")?;
     assert_eq!(closed.channel_point, channel.channel_point);
