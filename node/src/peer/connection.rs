@@ -24,7 +24,7 @@ use tokio::time::{sleep_until, timeout};
 use super::frames::{FrameReader, FrameWriter, Traffic};
 use super::noise::{Initiator, Responder, Transport, ACT_ONE, ACT_THREE, ACT_TWO};
 use super::registry::{Admission, Entry, Registry};
-use super::session::{CloseReason, Session, Step};
+use super::session::{ping_payload, CloseReason, Session, Step};
 use super::wire::WireMessage;
 use super::{Inner, PeerEvent, PeerLink};
 
@@ -346,7 +346,12 @@ impl Inbound<'_> {
             tokio::select! {
                 biased;
                 frame = reader.next() => {
-                    match session.receive(self.started.elapsed(), &frame?)? {
+                    let frame = frame?;
+                    let step = session.receive(self.started.elapsed(), &frame)?;
+                    if let Some(payload) = ping_payload(&frame) {
+                        self.traffic.pinged(payload);
+                    }
+                    match step {
                         Step::Send(message) => {
                             self.urgent.try_send(message).map_err(|_| CloseReason::PingFlood)?;
                         }

@@ -2,7 +2,7 @@
 //! with what is under way. Both halves may be dropped between two polls and lose nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,6 +25,20 @@ pub struct Traffic {
     pub received: AtomicU64,
     /// How long the last answered ping took, in microseconds; 0 before the first.
     pub ping_micros: AtomicU64,
+    /// What the peer's last ping carried.
+    last_ping: Mutex<Vec<u8>>,
+}
+
+impl Traffic {
+    /// A ping came with this payload.
+    pub fn pinged(&self, payload: &[u8]) {
+        *self.last_ping.lock().unwrap_or_else(PoisonError::into_inner) = payload.to_vec();
+    }
+
+    /// The payload of the last ping; empty before the first.
+    pub fn last_ping(&self) -> Vec<u8> {
+        self.last_ping.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The receiving half.

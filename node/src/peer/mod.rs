@@ -175,6 +175,8 @@ pub struct PeerInfo {
     pub bytes_received: u64,
     /// How long the last answered ping took, in microseconds; 0 before the first.
     pub ping_micros: u64,
+    /// What its last ping carried.
+    pub last_ping_payload: Vec<u8>,
     /// The last thing that it complained about, or did wrong.
     pub last_fault: Option<PeerFault>,
     /// How many of its connections have ended since we started.

@@ -202,6 +202,7 @@ impl Registry {
                 bytes_sent: entry.traffic.sent.load(Ordering::Relaxed),
                 bytes_received: entry.traffic.received.load(Ordering::Relaxed),
                 ping_micros: entry.traffic.ping_micros.load(Ordering::Relaxed),
+                last_ping_payload: entry.traffic.last_ping(),
                 last_fault: history.and_then(|history| history.last_fault.clone()),
                 flap_count: history.map_or(0, |history| history.flaps),
                 last_flap: history.and_then(|history| history.last_flap),

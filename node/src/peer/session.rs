@@ -94,6 +94,12 @@ pub struct Patience {
     pub pong_within: Duration,
 }
 
+/// What a ping carries behind its two lengths (BOLT 1); nothing if the frame is no ping.
+pub fn ping_payload(frame: &[u8]) -> Option<&[u8]> {
+    const PING: [u8; 2] = 18_u16.to_be_bytes();
+    frame.strip_prefix(&PING)?.get(4..)
+}
+
 /// What to do about a received frame.
 #[derive(Debug, PartialEq)]
 pub enum Step {

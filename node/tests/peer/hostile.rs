@@ -116,12 +116,14 @@ async fn pings_are_answered_and_answers_are_timed() {
     assert_eq!(node.peers.list()[0].ping_micros, 0);
     let pong = WireMessage::Pong(msgs::Pong { byteslen: ping.ponglen });
     stranger.send(&pong.encode()).await;
-    for ponglen in [65_532, 65_535, 5] {
+    for ponglen in [65_532, 65_535] {
         stranger.send(&WireMessage::Ping(msgs::Ping { ponglen, byteslen: 1 }).encode()).await;
     }
+    stranger.send(&[0, 18, 0, 5, 0, 2, 0xab, 0xcd]).await;
     let answer = WireMessage::Pong(msgs::Pong { byteslen: 5 });
     assert_eq!(stranger.receive().await, Some(answer));
     assert!(node.peers.list()[0].ping_micros > 0);
+    assert_eq!(node.peers.list()[0].last_ping_payload, [0xab, 0xcd]);
 }
 
 /// What the node does when, after init, a stranger sends these messages.

@@ -40,7 +40,7 @@ pub async fn list_peers(node: &Node) -> Result<lnrpc::ListPeersResponse, Status>
             errors: errors.collect(),
             flap_count: i32::try_from(info.flap_count).unwrap_or(i32::MAX),
             last_flap_ns: i64::try_from(last_flap).unwrap_or(i64::MAX),
-            last_ping_payload: Vec::new(),
+            last_ping_payload: info.last_ping_payload.clone(),
         });
     }
     Ok(lnrpc::ListPeersResponse { peers })
