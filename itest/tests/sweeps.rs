@@ -237,8 +237,8 @@ async fn preimages_and_a_fee_spike_on_chain() -> Result<()> {
     .await?;
     let hed = alice
         .until("HED is published", async || {
-            let sweeps = sweeps(&alice).await?.into_iter();
-            let hed = sweeps.filter(|it| it.witness_type() == HtlcAcceptedRemoteSuccess).next();
+            let mut sweeps = sweeps(&alice).await?.into_iter();
+            let hed = sweeps.find(|it| it.witness_type() == HtlcAcceptedRemoteSuccess);
             Ok(hed.filter(|hed| hed.sat_per_vbyte > 0))
         })
         .await?;
