@@ -3,7 +3,6 @@
 pub mod bitcoind;
 pub mod build;
 pub mod chainbox;
-pub mod demo;
 pub mod disk;
 pub mod failure;
 pub mod fixture;

@@ -127,7 +127,7 @@ async fn comes_home(cluster: &Cluster, alice: &Daemon, txid: &str, delay: u32) -
         "├─ C theirs".into(),
         "not any more".into(),
         format!("RD     we, from {matures}"),
-        format!("{delay} blocks to go"),
+        format!("{delay} to go"),
     ] {
         assert!(drawn.contains(&words), "{words}\n{drawn}");
     }

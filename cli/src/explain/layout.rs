@@ -251,8 +251,7 @@ impl Picture<'_> {
 
 fn left(height: u32, at: u32, what: &str) -> Left {
     let blocks = at.saturating_sub(height);
-    let s = if blocks == 1 { "" } else { "s" };
-    Left { full: blocks.div_ceil(BLOCKS).min(CELLS), words: format!("{blocks} block{s} {what}") }
+    Left { full: blocks.div_ceil(BLOCKS).min(CELLS), words: format!("{blocks} {what}") }
 }
 
 fn style(tx: &Transaction) -> Style {

@@ -77,8 +77,7 @@ F  8f1c2b3a8f1c2b3a…:1  1,000,000 sat, block 103, 6 deep
 ├─ C ours  0a0a0a0a0a0a0a0a…  number 4, we may publish it
 │  ├─ to_local        547,872  RD     we, 144 blocks after C
 │  │                           BR     they, if this C is revoked
-│  └─ HTLC 3 out       50,000  HT     we, from 251                         \
-██████████ 143 blocks to go
+│  └─ HTLC 3 out       50,000  HT     we, from 251                         ██████████ 143 to go
 │                              ↳ HTRD we, 144 blocks after HT
 │                              ↳ HTBR they, if this C is revoked
 │                              HED    they, 1 block after C, with R, before 251
@@ -129,10 +128,9 @@ F  8f1c2b3a8f1c2b3a…:1  1,000,000 sat, block 103, 6 deep
    ├─ their anchor        330         taken in block 106
    ├─ HTLC 3 in        50,000  HE     we, block 107, 2 deep  cdcdcdcd… ◀
    │                           HTD    not any more
-   ├─ HTLC 3 out       50,000  HT     we, from 110                         █░░░░░░░░░ 2 blocks to go
-   │                           HED    they, now, with R, alone before 130  ██░░░░░░░░ 22 blocks left
-   └─ to_local        500,000  RD     we, from 249                         \
-██████████ 141 blocks to go";
+   ├─ HTLC 3 out       50,000  HT     we, from 110                         █░░░░░░░░░ 2 to go
+   │                           HED    they, now, with R, alone before 130  ██░░░░░░░░ 22 left
+   └─ to_local        500,000  RD     we, from 249                         ██████████ 141 to go";
     let drawn = as_text(&answer, PLAIN);
     assert_eq!(drawn, expected, "\n{drawn}\n");
 }
@@ -170,7 +168,7 @@ fn the_svg_has_every_text_line_and_bar() {
     assert!(svg.ends_with("</svg>") && svg.contains("&lt;&amp;&gt;"), "{svg}");
     assert_eq!(svg.matches("<rect class=\"f\"").count(), 10, "one bar, all full");
     let text = as_text(&answer, PLAIN);
-    for words in ["HTBR", "we, 144 blocks after HT", "547,872", "143 blocks to go"] {
+    for words in ["HTBR", "we, 144 blocks after HT", "547,872", "143 to go"] {
         assert!(text.contains(words) && svg.contains(&format!(">{words}<")) || words == "HTBR");
     }
     // What opens closes again, in order.

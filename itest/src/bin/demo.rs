@@ -1,15 +1,14 @@
-//! `cargo demo`: two daemons open a channel, pay each other and close it, drawn from what is on
-//! chain. On the machine's bitcoind, or on the chain in a box where there is none.
+//! `cargo demo`: two daemons open a channel, pay each other and close it, drawn by fulmen-cli. On
+//! the machine's bitcoind, or on the chain in a box where there is none.
 
-use std::io::{stdin, stdout, IsTerminal};
+use std::io::{stdin, stdout, Write};
+use std::process::Command;
 use std::time::Instant;
 
 use fulmen_channel::amount::Sat;
 use fulmen_itest::bitcoind::{Program, WORDS};
 use fulmen_itest::build;
 use fulmen_itest::chainbox::shell;
-use fulmen_itest::demo::facts;
-use fulmen_itest::demo::picture::{draw, grouped};
 use fulmen_itest::failure::{Failure, Result};
 use fulmen_itest::regtest::{Cluster, Daemon, Peer};
 
@@ -37,8 +36,9 @@ async fn demo(keep: bool) -> Result<()> {
         Some(program) => program,
         None => Program::standing_in(std::env::current_exe()?, &[AS_CHAIN]),
     };
-    println!("\nStarting {chain}; building fulmend if it is not built yet …");
+    println!("\nStarting {chain}; building fulmend and fulmen-cli if they are not built yet …");
     build::fulmend()?;
+    build::fulmen_cli()?;
     let began = Instant::now();
     let cluster = Cluster::start_on(program)?;
     let (alice, bob) = (cluster.daemon("alice").await?, cluster.daemon("bob").await?);
@@ -54,19 +54,22 @@ async fn demo(keep: bool) -> Result<()> {
     pay(&alice, &bob, Sat::new(400_000)).await?;
     pay(&bob, &alice, Sat::new(150_000)).await?;
     step("what either could publish now");
-    print!("\n{}", draw(&facts::open(&alice, &bob).await?, stdout().is_terminal()));
+    let channel = alice.quiet_channel().await?;
+    draws(&alice, &channel.channel_point)?;
     if keep {
         return keep_running(&cluster, &alice, &bob);
     }
 
     step("they close it together");
-    let channel = alice.quiet_channel().await?;
+    let had = [coins(&alice).await?, coins(&bob).await?];
     alice.closes(&channel).await?;
-    let closed =
-        bob.until("the coins are back", async || facts::closed(&alice, &bob, &channel).await);
-    print!("\n{}", draw(&closed.await?, stdout().is_terminal()));
-    for daemon in [&alice, &bob] {
-        println!("  {:<6} {:>9} sat on chain", daemon.name(), coins(daemon).await?);
+    draws(&alice, &channel.channel_point)?;
+    println!();
+    for (daemon, had) in [&alice, &bob].into_iter().zip(had) {
+        let back = daemon.until("the coins are back", async || {
+            Ok(Some(coins(daemon).await?).filter(|has| *has > had))
+        });
+        println!("  {:<6} {:>9} sat on chain", daemon.name(), grouped(back.await?));
     }
     println!("\nDone in {:.1?}. `cargo demo -- --keep` stays for fulmen-cli.", began.elapsed());
     Ok(())
@@ -85,9 +88,42 @@ fn step(what: &str) {
     println!("\n▸ {what}");
 }
 
-async fn coins(daemon: &Daemon) -> Result<String> {
-    let balance = daemon.coins().await?.total_balance;
-    Ok(grouped(Sat::new(u64::try_from(balance)?)))
+/// What `fulmen-cli channel explain` says, in colours if this is a terminal.
+fn draws(daemon: &Daemon, channel: &str) -> Result<()> {
+    println!();
+    stdout().flush()?;
+    let drawn = cli(daemon)?.args(["channel", "explain", channel]).status()?;
+    match drawn.success() {
+        true => Ok(()),
+        false => Err(Failure::new("fulmen-cli cannot draw the channel")),
+    }
+}
+
+/// fulmen-cli with what it needs to find a daemon.
+fn cli(daemon: &Daemon) -> Result<Command> {
+    let mut command = Command::new(build::fulmen_cli()?);
+    command
+        .arg(format!("--fulmendir={}", daemon.dir().display()))
+        .arg(format!("--rpcserver={}", daemon.rpc_address()))
+        .arg("--network=regtest");
+    Ok(command)
+}
+
+async fn coins(daemon: &Daemon) -> Result<Sat> {
+    Ok(Sat::new(u64::try_from(daemon.coins().await?.total_balance)?))
+}
+
+/// 1234567 as `1,234,567`.
+fn grouped(amount: Sat) -> String {
+    let digits = amount.sat().to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && digits.len().saturating_sub(at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// Says how to use the daemons, and lets the chain be driven until Enter.
