@@ -35,6 +35,7 @@ mod store_trouble;
 mod sweeps;
 mod tidy;
 mod tower;
+mod tower_client;
 mod two_daemons;
 mod upgrade;
 mod walkthrough;

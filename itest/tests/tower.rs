@@ -31,25 +31,35 @@ const ALICE: [u8; 32] = [1; 32];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A tower in a process of its own.
-struct Tower {
-    process: Process,
-    id: PublicKey,
-    address: String,
+pub struct Tower {
+    pub process: Process,
+    pub id: PublicKey,
+    pub address: String,
     dir: TempDir,
 }
 
 impl Tower {
     fn starts(bitcoind: &Bitcoind) -> Result<Tower> {
+        Self::on(bitcoind, "127.0.0.1:0".into(), Some(node().1))
+    }
+
+    /// One that listens here, in private mode for its owner.
+    pub fn on(bitcoind: &Bitcoind, listen: String, owner: Option<PublicKey>) -> Result<Tower> {
         let dir = places::temporary("tower")?;
-        let (process, id, address) = run(bitcoind, &dir)?;
+        let (process, id, address) = run(bitcoind, &dir, &listen, owner)?;
         Ok(Tower { process, id, address, dir })
     }
 
     /// Killed, and started on what it had on disk.
     fn again(self, bitcoind: &Bitcoind) -> Result<Tower> {
-        let Tower { mut process, dir, id: before, .. } = self;
+        self.again_for(bitcoind, Some(node().1))
+    }
+
+    /// The same, for this owner.
+    pub fn again_for(self, bitcoind: &Bitcoind, owner: Option<PublicKey>) -> Result<Tower> {
+        let Tower { mut process, dir, id: before, address } = self;
         process.kill();
-        let (process, id, address) = run(bitcoind, &dir)?;
+        let (process, id, address) = run(bitcoind, &dir, &address, owner)?;
         assert_eq!(id, before);
         Ok(Tower { process, id, address, dir })
     }
@@ -67,7 +77,12 @@ impl Tower {
     }
 }
 
-fn run(bitcoind: &Bitcoind, dir: &TempDir) -> Result<(Process, PublicKey, String)> {
+fn run(
+    bitcoind: &Bitcoind,
+    dir: &TempDir,
+    listen: &str,
+    owner: Option<PublicKey>,
+) -> Result<(Process, PublicKey, String)> {
     let mut command = Run::new(build::fulmen_tower()?);
     command
         .arg("--bitcoin.regtest")
@@ -75,8 +90,8 @@ fn run(bitcoind: &Bitcoind, dir: &TempDir) -> Result<(Process, PublicKey, String
         .arg(format!("--bitcoind.rpcuser={RPC_LOGIN}"))
         .arg(format!("--bitcoind.rpcpass={RPC_LOGIN}"))
         .arg(format!("--towerdir={}", dir.path().display()))
-        .arg(format!("--privateclient={}", node().1))
-        .arg("--listen=127.0.0.1:0")
+        .arg(format!("--listen={listen}"))
+        .args(owner.map(|owner| format!("--privateclient={owner}")))
         .stdout(Stdio::piped());
     let mut process = Process::spawn("fulmen-tower", command)?;
     let stdout = process.child().stdout.take().context("the tower's output")?;

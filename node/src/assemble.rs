@@ -19,8 +19,9 @@ use crate::sends::load_broadcasts;
 use crate::store::{Store, Unit};
 use crate::sweeper::Sweeper;
 use crate::switchboard::{BoardHub, Switchboard};
+use crate::tower_client::TowerClient;
 use crate::wallet::Wallet;
-use bitcoin::constants::ChainHash;
+use bitcoin::constants::{genesis_block, ChainHash};
 use bitcoin::Transaction;
 use fulmen_channel::keys::Inline;
 use std::sync::Arc;
@@ -50,7 +51,11 @@ pub async fn node(
     let sweeper = Sweeper::new(store.clone(), chain.clone(), keys.clone(), money.clone());
     let sweeper = Arc::new(sweeper.map_err(|e| e.to_string())?);
     let backups = Arc::new(Backups::new(&keys, store.clone(), config.backup_path()));
+    let genesis = genesis_block(config.network).block_hash();
+    let own = (store.clone(), keys.clone());
+    let towers = TowerClient::new(config.towers.clone(), config.tower_feerate, own, genesis);
     let services = Arc::new(Services {
+        towers: Arc::new(towers),
         store,
         peers: Peers::new(peers_config(&config, &keys), peer_events),
         chain,

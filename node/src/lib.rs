@@ -25,5 +25,6 @@ pub mod store;
 pub mod sweeper;
 pub mod switch;
 pub mod switchboard;
+pub mod tower_client;
 pub mod unlock;
 pub mod wallet;

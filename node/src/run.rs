@@ -217,6 +217,7 @@ async fn serve_channels(node: &Node, front: &Front, birthday: u64) -> Result<(),
     let priced = services.clone();
     tokio::spawn(async move { pumps::feerates(&priced).await });
     tokio::spawn(services.sweeper.clone().run());
+    services.towers.run(&node.stop);
     node.switchboard.resume().await.map_err(text)?;
     let active = async {
         chain.wait_synced().await;

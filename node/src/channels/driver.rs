@@ -13,6 +13,7 @@ use super::{Action, CloseUpdate, OpenUpdate, ToChannel};
 use crate::peer::wire::WireMessage;
 use crate::peer::PeerLink;
 use crate::store::{StoreError, Unit};
+use crate::tower_client::Keeper;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height};
@@ -80,6 +81,8 @@ pub struct Driver {
     flush: bool,
     /// What spent F.
     pub(super) spent_by: Option<Transaction>,
+    /// What watchtowers will be told of; read back when it is first needed.
+    keeper: Option<Keeper>,
 }
 
 /// Whether the task goes on.
@@ -126,6 +129,7 @@ impl Driver {
             backup_changed: false,
             flush: false,
             spent_by: None,
+            keeper: None,
         }
     }
 
@@ -197,6 +201,7 @@ impl Driver {
             }
             flow = self.drain().await;
             if self.is_history() {
+                self.leave_towers().await;
                 break;
             }
         }

@@ -9,6 +9,7 @@ use crate::peer::features::Protocol;
 use crate::peer::{Address, Peers};
 use crate::store::{Store, StoreError, Table, Unit};
 use crate::sweeper::Sweeper;
+use crate::tower_client::TowerClient;
 use bitcoin::constants::ChainHash;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{ScriptBuf, Transaction};
@@ -50,6 +51,8 @@ pub struct Services {
     pub limits: super::policy::Limits,
     /// What of the protocol is switched on.
     pub protocol: Protocol,
+    /// The watchtowers' client.
+    pub towers: Arc<TowerClient>,
     /// Whose channels are used before they are in the chain.
     pub zero_conf_peers: BTreeSet<PublicKey>,
     /// What a channel may lose to fees at most.

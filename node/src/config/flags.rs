@@ -74,6 +74,10 @@ pub const FLAGS: &[Flag] = &[
         "use channels before they confirm (needs protocol.option-scid-alias)",
     ),
     flag("zeroconfpeer", List, "", "public key of a peer whose zero-conf channels are taken"),
+    flag("wtclient.active", Switch, "", "have watchtowers watch the channels (docs/watchtower.md)"),
+    flag("wtclient.tower", List, "", "PUBKEY@HOST:PORT of a tower that gets sealed records"),
+    flag("wtclient.privatetower", List, "", "one's own tower: it gets a secret of each channel"),
+    flag("wtclient.sweep-fee-rate", Value, "10", "what remedies in sealed records pay, in sat/vB"),
     flag(
         "coin-selection-strategy",
         Value,
@@ -127,7 +131,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("accept-amp", "AMP"),
     ("tor.active", "Tor"),
     ("protocol.wumbo-channels", "channels above 16777215 sat"),
-    ("wtclient.active", "the watchtower client"),
     ("watchtower.active", "the watchtower"),
     ("db.backend", "another database"),
 ];

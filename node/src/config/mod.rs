@@ -11,9 +11,10 @@ pub use page::{page, SAMPLE};
 
 use crate::log::Levels;
 use crate::peer::features::Protocol;
+use crate::tower_client::TowerAt;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::Network;
-use fulmen_channel::amount::{Msat, Sat};
+use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use given::Given;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -154,6 +155,10 @@ pub struct Config {
     pub protocol: Protocol,
     /// Peers whose zero-conf channels are accepted.
     pub zero_conf_peers: BTreeSet<PublicKey>,
+    /// The watchtowers.
+    pub towers: Vec<TowerAt>,
+    /// What remedies pay that are signed beforehand.
+    pub tower_feerate: FeeratePerKw,
     /// The chain.
     pub bitcoind: Bitcoind,
 }
@@ -224,6 +229,8 @@ impl Config {
             max_fee_exposure: max_fee_exposure(&given)?,
             protocol: protocol(&given)?,
             zero_conf_peers: zero_conf_peers(&given)?,
+            towers: towers(&given)?,
+            tower_feerate: tower_feerate(&given)?,
             bitcoind: bitcoind(&given, network, home)?,
         })
     }
@@ -371,6 +378,26 @@ fn zero_conf_peers(given: &Given) -> Result<BTreeSet<PublicKey>, ConfigError> {
         return Err(ConfigError::new(why));
     }
     Ok(peers)
+}
+
+fn towers(given: &Given) -> Result<Vec<TowerAt>, ConfigError> {
+    let mut towers: Vec<TowerAt> = given.all("wtclient.tower", str::parse)?;
+    let private: Vec<TowerAt> = given.all("wtclient.privatetower", str::parse)?;
+    towers.extend(private.into_iter().map(|tower| TowerAt { private: true, ..tower }));
+    if !towers.is_empty() && !given.switch("wtclient.active")? {
+        return Err(ConfigError::new("a watchtower needs --wtclient.active too"));
+    }
+    let ids: BTreeSet<PublicKey> = towers.iter().map(|tower| tower.id).collect();
+    match ids.len() == towers.len() {
+        true => Ok(towers),
+        false => Err(ConfigError::new("the same watchtower is named twice")),
+    }
+}
+
+/// A vbyte is 4 units of weight.
+fn tower_feerate(given: &Given) -> Result<FeeratePerKw, ConfigError> {
+    let per_vb: u32 = given.number("wtclient.sweep-fee-rate", 1, 10_000)?;
+    Ok(FeeratePerKw::new(per_vb.saturating_mul(250)).max(FeeratePerKw::FLOOR))
 }
 
 fn policy(given: &Given) -> Result<ForwardingPolicy, ConfigError> {

@@ -59,6 +59,12 @@ tables! {
     Announcement = "announcement",
     /// Macaroon root keys by id.
     RootKey = "root_key",
+    /// The peers' commitments that are not revoked, as towers will be told of them.
+    TowerState = "tower_state",
+    /// What waits for watchtowers: tower, channel, number.
+    TowerQueue = "tower_queue",
+    /// How far a channel is with a watchtower.
+    TowerSession = "tower_session",
     /// Forwarded HTLCs, for the operator's reports.
     Forward = "forward",
     /// Channels that were restored from their backups, by number.

@@ -8,6 +8,7 @@ use crate::channels::Totals;
 use crate::payments::Usable;
 use crate::peer::wire::WireMessage;
 use crate::store::{StoreError, Unit};
+use crate::tower_client::Keeper;
 use bitcoin::{OutPoint, Transaction};
 use fulmen_channel::contract::balance::View;
 use fulmen_channel::contract::htlc::Removal;
@@ -59,13 +60,45 @@ impl Driver {
         self.deferred.push_back((id, actions));
         let on_durable = self.on_durable.clone();
         let backup = self.backup_if_changed();
+        let towers = self.services.towers.clone();
+        let waits = self.note_for_towers(&mut rows)?;
         let report = move |result: Result<(), StoreError>| {
             backup();
+            if waits {
+                towers.wake();
+            }
             // The task may have ended meanwhile.
             let _ = on_durable.send(result.map(|()| id));
         };
         self.services.store.enqueue(rows, report).await;
         Ok(())
+    }
+
+    /// What watchtowers must know of this change goes with its rows. Whether there is any.
+    fn note_for_towers(&mut self, rows: &mut Unit) -> Result<bool, StoreError> {
+        let (client, index) = (&self.services.towers, self.index);
+        let Some(open) = self.channel.funded().filter(|_| client.is_on()) else {
+            return Ok(false);
+        };
+        let keeper = match &mut self.keeper {
+            Some(keeper) => keeper,
+            none => none.insert(Keeper::restored(&self.services.store, index)?),
+        };
+        let fresh = |rows: &mut Unit| {
+            let script = self.services.funds.script(rows);
+            script.inspect_err(|why| tracing::warn!(channel = index, "no tower: {why}")).ok()
+        };
+        Ok(keeper.note(client, (index, &open.contract), fresh, rows))
+    }
+
+    /// The channel is over: towers need not watch it any more.
+    pub(super) async fn leave_towers(&mut self) {
+        let client = &self.services.towers;
+        let Some(open) = self.channel.funded().filter(|_| client.is_on()) else { return };
+        let mut rows = Unit::new();
+        Keeper::over(client, (self.index, &open.contract), &mut rows);
+        let towers = client.clone();
+        self.services.store.enqueue(rows, move |_| towers.wake()).await;
     }
 
     fn make_record(&mut self, rows: &mut Unit) {
