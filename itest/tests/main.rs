@@ -23,6 +23,7 @@ mod fields;
 mod invoice_news;
 mod killed;
 mod ldk_alone;
+mod ldk_chain;
 mod ldk_kinds;
 mod ldk_peer;
 mod macaroons;

@@ -2,6 +2,8 @@
 
 mod pipe;
 
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -378,6 +380,26 @@ impl LdkPeer {
         Ok(())
     }
 
+    /// A copy of its folder. Call between [`LdkPeer::stop`] and [`LdkPeer::starts_again`].
+    ///
+    /// # Errors
+    /// When a file cannot be copied.
+    pub fn copies(&self) -> Result<TempDir> {
+        let copy = places::temporary(&format!("{}-old", self.settings.alias))?;
+        copy_all(self.settings.dir.path(), copy.path())?;
+        Ok(copy)
+    }
+
+    /// Puts a copy of its folder back, as if nothing had happened since.
+    ///
+    /// # Errors
+    /// When a file cannot be copied.
+    pub fn goes_back_to(&self, copy: &TempDir) -> Result<()> {
+        let dir = self.settings.dir.path();
+        fs::remove_dir_all(dir)?;
+        copy_all(copy.path(), dir)
+    }
+
     fn close(&self, command: &str, channel: &LdkChannel) -> Result<()> {
         let node_id = channel.node_id.to_string();
         let name = &channel.channel;
@@ -401,6 +423,19 @@ impl LdkPeer {
     fn take(&self, field: &str, command: Value) -> Result<String> {
         self.pipe()?.take(field, command)
     }
+}
+
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_all(&entry.path(), &target)?,
+            false => fs::copy(entry.path(), target).map(drop)?,
+        }
+    }
+    Ok(())
 }
 
 impl Settings {
