@@ -15,9 +15,13 @@ use fulmen_channel::amount::{FeeratePerKw, Height};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How often bitcoind is asked for news.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often what must be in the mempool is handed over again while there is a breach: bitcoind may
+/// have restarted, or dropped it, between two questions.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Remedies are to be in one of so many next blocks.
 const TARGET: u16 = 2;
 
@@ -45,7 +49,14 @@ pub async fn follow(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), CarrierError> {
     let (mut down, mut fresh) = (false, true);
+    let mut published = Instant::now();
     loop {
+        if tower.has_breaches() && published.elapsed() >= AGAIN {
+            fresh = true;
+        }
+        if fresh {
+            published = Instant::now();
+        }
         let (each, rpc) = (tower.clone(), rpc.clone());
         let turn = tokio::task::spawn_blocking(move || turn(&each, &rpc, fresh)).await;
         match turn {

@@ -99,6 +99,11 @@ impl Tower {
         })
     }
 
+    /// Whether a breach is under way.
+    pub fn has_breaches(&self) -> bool {
+        !self.lock().breaches.is_empty()
+    }
+
     /// Answers a request of `client`, whose key the handshake proved.
     pub fn answer(&self, client: &PublicKey, request: Request) -> Reply {
         let answered = match request {
