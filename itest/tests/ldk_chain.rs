@@ -109,8 +109,13 @@ async fn ldk_closes_by_force() -> Result<()> {
     let (cluster, alice, carol) = with_channel().await?;
     let channel = alice.channel().await?;
     let before = alice.coins().await?.confirmed_balance;
-    carol.force_closes(&carol.usable_channel(alice.id()?)?)?;
+    let theirs = carol.usable_channel(alice.id()?)?;
+    // Told by LDK of its close, Alice would publish her own commitment, and either could confirm.
+    alice.stops().await?;
+    carol.force_closes(&theirs)?;
     in_mempool(&cluster, &channel.channel_point).await?;
+    cluster.bitcoind().mine(1)?;
+    alice.starts().await?;
     let closed = closes(&cluster, &alice).await?;
     assert_eq!(closed.close_type(), ClosureType::RemoteForceClose);
     let balance = u64::try_from(channel.local_balance)?;
