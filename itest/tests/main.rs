@@ -31,6 +31,7 @@ mod onchain;
 mod peer_storage;
 mod refusals;
 mod restore;
+mod rows;
 mod sends;
 mod store_trouble;
 mod sweeps;
