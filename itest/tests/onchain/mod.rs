@@ -2,5 +2,6 @@
 //! on the chain in a box, with Bitcoin's script and relay rules, down to the satoshi.
 
 mod breach;
+mod shell;
 mod story;
 mod table;

@@ -1,17 +1,20 @@
 //! One row of the table, played: a channel gets into a state, a commitment is published, and both
-//! sides, or only Alice, take what they may until nothing is left.
+//! sides, or only Alice, take what they may until nothing is left. Alice has a sweeper; Bob knows
+//! a miner.
 
-use crate::chain_box::beside::Coin;
+use super::shell::Shell;
+use crate::chain_box::beside::{to_anybody, Coin};
 use crate::chain_box::claims::support::{onion, preimage, wallet_script, Pair, Party};
 use crate::chain_box::claims::{take, World};
 use bitcoin::{OutPoint, Transaction};
-use fulmen_channel::amount::{Height, Msat};
+use fulmen_channel::amount::{Height, Msat, Sat};
 use fulmen_channel::changeset::Row as Stored;
 use fulmen_channel::contract::commitments::Offer;
 use fulmen_channel::input::{Command, Input};
 use fulmen_channel::onchain::claim::Pays;
 use fulmen_channel::params::CommitmentFormat;
 use fulmen_channel::protocol::settling::DEPTH;
+use fulmen_itest::chainbox::policy::PerKvb;
 use fulmen_itest::chainbox::{ChainBox, Event};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,8 +60,21 @@ pub struct Row {
     pub known: bool,
     /// Bob claims too, and his transactions are mined first.
     pub racing: bool,
-    /// Each block in which something is spent is gone again, with the five before it.
-    pub reorgs: bool,
+    pub trouble: Trouble,
+}
+
+/// What the chain does beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Nothing,
+    /// Each block in which something is spent for the first time is gone again, with the five
+    /// before it.
+    SixGone,
+    /// Some of these blocks are gone with the 99 before them, and Alice's daemon then restarts.
+    HundredGone,
+    /// Most blocks take no transaction that pays less than this, though estimates say nothing of
+    /// it: so many satoshi per 1,000 vbytes.
+    Crowd(u64),
 }
 
 /// An HTLC: its number, who offered it, what it is worth in satoshi, when it expires.
@@ -72,14 +88,30 @@ pub struct InFlightHtlc {
 
 /// When HTLCs expire: not long after F is in a block, so that worlds are short.
 const EXPIRY: u32 = 200;
+/// So many blocks are between F and what happens then, where 100 are to go.
+const DEEP: u32 = 110;
 /// Too small for an output in either format.
 pub const DUST: u64 = 300;
-/// The one that only Bob's newest commitment holds.
-const LATE: InFlightHtlc = InFlightHtlc { n: 77, by_alice: true, sat: 30_000, expiry: EXPIRY };
+/// The number of the one that only Bob's newest commitment holds.
+const LATE: u64 = 77;
 
 impl Row {
+    /// When its HTLCs expire.
+    fn expiry(&self) -> u32 {
+        if self.trouble == Trouble::HundredGone {
+            EXPIRY + DEEP
+        } else {
+            EXPIRY
+        }
+    }
+
+    fn late(&self) -> InFlightHtlc {
+        InFlightHtlc { n: LATE, by_alice: true, sat: 30_000, expiry: self.expiry() }
+    }
+
     pub fn htlcs(&self) -> Vec<InFlightHtlc> {
-        let htlc = |n, by_alice, sat| InFlightHtlc { n, by_alice, sat, expiry: EXPIRY };
+        let expiry = self.expiry();
+        let htlc = |n, by_alice, sat| InFlightHtlc { n, by_alice, sat, expiry };
         let mut all = match self.in_flight {
             InFlight::Nothing => vec![],
             InFlight::Offered => vec![htlc(1, true, 50_000)],
@@ -89,11 +121,11 @@ impl Row {
             InFlight::Twenty => (1..=20)
                 .map(|n| {
                     let sat = if n % 7 == 0 { DUST } else { 3_900 * (n % 5 + 1) };
-                    InFlightHtlc { n, by_alice: n % 2 == 0, sat, expiry: EXPIRY - n as u32 % 4 }
+                    InFlightHtlc { n, by_alice: n % 2 == 0, sat, expiry: expiry - n as u32 % 4 }
                 })
                 .collect(),
         };
-        all.extend((self.who == Who::Next).then_some(LATE));
+        all.extend((self.who == Who::Next).then(|| self.late()));
         all
     }
 }
@@ -102,7 +134,7 @@ impl Row {
     /// Whether its receiver knows the preimage. Nobody tells that of an HTLC which is not on both
     /// commitments for good.
     pub fn is_known(&self, htlc: &InFlightHtlc) -> bool {
-        self.known && htlc.n != LATE.n
+        self.known && htlc.n != LATE
     }
 }
 
@@ -114,15 +146,16 @@ pub struct Story {
     pub bob: Party,
     /// What the commitment left to miners.
     pub left: u64,
+    pub shell: Shell,
     coins: Vec<Coin>,
-    /// Who sent each transaction that is or was in the mempool: Alice, or not.
-    senders: BTreeMap<bitcoin::Txid, bool>,
+    /// What Bob sent.
+    bobs: BTreeMap<bitcoin::Txid, Transaction>,
     funding: OutPoint,
     /// What was spent in blocks that are gone again.
     shaken: BTreeSet<OutPoint>,
 }
 
-const ALICE: ([u8; 32], u8) = ([1; 32], 9);
+const ALICE: [u8; 32] = [1; 32];
 const BOB: ([u8; 32], u8) = ([2; 32], 8);
 
 impl Story {
@@ -130,9 +163,12 @@ impl Story {
     /// published.
     pub fn begins(row: Row) -> Story {
         let mut world = World::open(row.format, 24);
+        if row.trouble == Trouble::HundredGone {
+            world.chain_box.mine(DEEP);
+        }
         let pair = &mut world.pair;
         pair.alice_pays(400_000_000, 0);
-        for htlc in row.htlcs().iter().filter(|htlc| htlc.n != LATE.n) {
+        for htlc in row.htlcs().iter().filter(|htlc| htlc.n != LATE) {
             offers(pair, htlc);
         }
         pair.talk();
@@ -140,12 +176,12 @@ impl Story {
         match row.who {
             Who::Local | Who::Remote => {}
             Who::Next => {
-                offers(pair, &LATE);
+                offers(pair, &row.late());
                 while Pair::deliver(&mut pair.alice, &mut pair.bob) {}
                 pair.bob.sent.clear();
             }
             Who::Previous => {
-                offers(pair, &LATE);
+                offers(pair, &row.late());
                 pair.alice.sent.clear();
             }
             Who::Revoked | Who::Late => {
@@ -156,7 +192,7 @@ impl Story {
         let Pair { alice, bob, .. } = world.pair;
         let mut story = Story::of(row, world.chain_box, world.coins, (alice, cheat.unwrap_or(bob)));
         if row.who == Who::Late {
-            story.mines(EXPIRY);
+            story.mines(row.expiry());
         }
         story.publishes();
         story.learns();
@@ -164,24 +200,19 @@ impl Story {
     }
 
     /// A channel whose F is in the box.
-    pub fn of(row: Row, chain_box: ChainBox, coins: Vec<Coin>, sides: (Party, Party)) -> Story {
-        let (alice, bob) = sides;
+    pub fn of(
+        row: Row,
+        mut chain_box: ChainBox,
+        mut coins: Vec<Coin>,
+        (alice, bob): (Party, Party),
+    ) -> Story {
         let funding = alice.open().contract.funding.outpoint;
-        let mut story = Story {
-            row,
-            chain_box,
-            alice,
-            bob,
-            left: 0,
-            coins,
-            senders: BTreeMap::new(),
-            funding,
-            shaken: BTreeSet::new(),
-        };
+        let shell = Shell::new(&mut chain_box, coins.pop().unwrap(), ALICE);
         // F is deep.
-        story.chain_box.mine(6);
-        story.chain_box.events();
-        story
+        chain_box.mine(6);
+        chain_box.events();
+        let (left, bobs, shaken) = Default::default();
+        Story { row, chain_box, alice, bob, left, shell, coins, bobs, funding, shaken }
     }
 
     /// The commitment that the row is about gets into a block.
@@ -193,8 +224,15 @@ impl Story {
         let commitment = publisher.published.last().unwrap().clone();
         let outputs = commitment.output.iter().map(|output| output.value.to_sat());
         self.left = 1_000_000 - outputs.sum::<u64>();
-        self.sends(is_local, &commitment);
-        self.mines(1);
+        match is_local {
+            true => self.shell.broadcasts(&mut self.chain_box, &commitment),
+            false => drop(self.chain_box.submit(&commitment).unwrap()),
+        }
+        let txid = commitment.compute_txid();
+        while self.chain_box.chain().find(&txid).is_none() {
+            self.shell.turn(&mut self.chain_box, self.alice.open());
+            self.mines_with(Vec::new(), is_local);
+        }
     }
 
     /// Those who are to know preimages learn them now, when nothing is said any more.
@@ -206,36 +244,80 @@ impl Story {
         }
     }
 
-    fn sends(&mut self, is_alice: bool, tx: &Transaction) {
-        let context = format!("{:?}", self.row);
-        let txid = self.chain_box.submit(tx).unwrap_or_else(|why| panic!("{why}: {context}"));
-        self.senders.insert(txid, is_alice);
-    }
-
     /// Blocks, and both are told what is in them.
     pub fn mines(&mut self, blocks: u32) {
         self.chain_box.mine(blocks);
         self.catches_up();
     }
 
-    /// A block with what waits. It does not stay, nor do the five before it, when something is
-    /// spent in it for the first time.
-    fn mines_what_waits(&mut self) {
-        let waiting = self.chain_box.mempool().entries();
-        let spent = waiting.iter().filter_map(|entry| entry.tx.input.first());
-        let known = self.shaken.len();
-        self.shaken.extend(spent.map(|input| input.previous_output));
-        let is_new = self.shaken.len() > known;
-        self.mines(1);
-        if self.row.reorgs && is_new {
-            self.chain_box.reorg(6);
-            self.catches_up();
+    /// What the next block takes of the mempool beside `first`, which it takes in any case.
+    fn template(&self, first: &[Transaction], crowded: bool) -> Vec<Transaction> {
+        let pool = self.chain_box.mempool();
+        let least = match self.row.trouble {
+            Trouble::Crowd(rate) if crowded => PerKvb::new(rate),
+            _ => PerKvb::new(0),
+        };
+        let mut taken: BTreeSet<bitcoin::Txid> = BTreeSet::new();
+        for entry in pool.entries() {
+            let mut with = pool.ancestors(&entry.tx);
+            with.insert(entry.txid);
+            let sum = pool.sum(&with);
+            if PerKvb::of(sum.fee, sum.vsize) >= least {
+                taken.extend(with);
+            }
         }
+        let inputs = |tx: &Transaction| -> Vec<OutPoint> {
+            tx.input.iter().map(|input| input.previous_output).collect()
+        };
+        let mut spent: BTreeSet<OutPoint> = first.iter().flat_map(inputs).collect();
+        let mut out = BTreeSet::new();
+        let mut block = first.to_vec();
+        for tx in pool.best() {
+            let txid = tx.compute_txid();
+            let mut of = tx.input.iter().map(|input| input.previous_output);
+            let gone = of.any(|at| spent.contains(&at) || out.contains(&at.txid));
+            if gone || !taken.contains(&txid) {
+                out.insert(txid);
+                continue;
+            }
+            spent.extend(inputs(&tx));
+            block.push(tx);
+        }
+        block
+    }
+
+    /// A block with what `first` holds, and what waits and pays enough. It does not stay when
+    /// something is spent in it for the first time and the row has it so.
+    fn mines_with(&mut self, first: Vec<Transaction>, crowded: bool) {
+        let crowded = crowded && self.chain_box.chain().height().number() % 40 > 4;
+        let block = self.template(&first, crowded);
+        let known = self.shaken.len();
+        let inputs = block.iter().flat_map(|tx| &tx.input);
+        self.shaken.extend(inputs.map(|input| input.previous_output));
+        let news = self.shaken.len() - known;
+        self.chain_box.mine_block(block, Sat::ZERO, to_anybody()).unwrap();
+        self.catches_up();
+        match self.row.trouble {
+            Trouble::SixGone if news > 0 => self.loses(6),
+            // Some of them: what outpoints are is as good as dice.
+            Trouble::HundredGone if news > 0 && self.shaken.len() % 3 != 0 => {
+                self.loses(100);
+                self.alice.crashes();
+                self.shell.restarts(&self.chain_box);
+            }
+            _ => {}
+        }
+    }
+
+    fn loses(&mut self, blocks: u32) {
+        self.chain_box.reorg(blocks);
+        self.catches_up();
     }
 
     /// Both are told of blocks that came and went.
     fn catches_up(&mut self) {
         for event in self.chain_box.events() {
+            self.shell.hears(&event);
             for party in [&mut self.alice, &mut self.bob] {
                 match &event {
                     Event::Connected(height, block) => {
@@ -253,68 +335,76 @@ impl Story {
         }
     }
 
-    /// Until nothing is left to claim; what each took is counted by [`Story::earned`].
+    /// Until nothing is left to claim.
     pub fn ends(&mut self) {
         loop {
             let next = self.chain_box.chain().height().plus(1);
             let left = || self.alice.open().claims().map(|(_, claims)| claims);
-            assert!(next < Height::new(1_200), "{:?} goes on and on: {:?}", self.row, left());
-            let sides: &[bool] = if self.row.racing { &[false, true] } else { &[true] };
-            let mut wait: Option<Height> = None;
-            for is_alice in sides {
-                if let Some(first) = self.claims(*is_alice, next) {
-                    wait = Some(wait.map_or(first, |wait| wait.min(first)));
-                }
-            }
+            let waits = &self.shell.waits;
+            assert!(next < Height::new(1_800), "{:?} goes on: {:?} {waits:?}", self.row, left());
+            let bobs = if self.row.racing { self.bob_claims(next) } else { Vec::new() };
+            self.shell.turn(&mut self.chain_box, self.alice.open());
+            let sides = [Some(&self.alice), Some(&self.bob).filter(|_| self.row.racing)];
+            let claims = sides.into_iter().flatten().filter_map(|side| side.open().claims());
+            let later = claims.flat_map(|(_, claims)| claims).map(|claim| claim.from);
+            let wait = later.filter(|from| *from > next).min();
             match wait {
-                _ if !self.chain_box.mempool().entries().is_empty() => self.mines_what_waits(),
+                _ if !bobs.is_empty() || !self.chain_box.mempool().entries().is_empty() => {
+                    self.mines_with(bobs, true);
+                }
                 Some(first) => self.mines(first.number() - next.number()),
                 None => break,
             }
         }
         // What the peer may still take back is not waited for longer than it can.
-        self.mines(1 + EXPIRY.saturating_sub(self.chain_box.chain().height().number()) + DEPTH);
+        let height = self.chain_box.chain().height().number();
+        self.mines(1 + self.row.expiry().saturating_sub(height) + DEPTH);
     }
 
-    /// Sends what one side may claim in block `next`; when the first of the rest may be.
-    fn claims(&mut self, is_alice: bool, next: Height) -> Option<Height> {
-        let (party, who) = if is_alice { (&self.alice, ALICE) } else { (&self.bob, BOB) };
-        let (published, claims) = party.open().claims()?;
-        let (ready, later): (Vec<_>, Vec<_>) = claims.iter().partition(|c| c.from <= next);
+    /// What Bob may claim in block `next`.
+    fn bob_claims(&mut self, next: Height) -> Vec<Transaction> {
+        let Some((published, claims)) = self.bob.open().claims() else { return Vec::new() };
         let (mut txs, mut given_back) = (Vec::new(), Vec::new());
-        for claim in ready {
-            if self.chain_box.mempool().spender(&claim.spend.outpoint).is_some() {
-                continue; // Whoever was quicker in this block.
-            }
+        for claim in claims.iter().filter(|claim| claim.from <= next) {
             let needs_coin = matches!(claim.pays, Pays::Beside(_));
-            let is_free = |coin: &Coin| self.chain_box.unspent(&coin.0, true).is_some();
+            let is_free = |coin: &Coin| self.chain_box.unspent(&coin.0, false).is_some();
             let place = self.coins.iter().position(is_free).filter(|_| needs_coin);
             let coin = place.map(|place| self.coins.swap_remove(place));
             given_back.extend(coin);
-            txs.push(take(claim, published, who, coin));
+            txs.push(take(claim, published, BOB, coin));
         }
         // One whose transaction a reorganisation took out is free again.
         self.coins.extend(given_back);
-        let first = later.iter().map(|claim| claim.from).min();
-        for tx in txs {
-            self.sends(is_alice, &tx);
-        }
-        first
+        self.bobs.extend(txs.iter().map(|tx| (tx.compute_txid(), tx.clone())));
+        txs
     }
 
-    /// What Alice, or Bob, has in the wallet by now, and with how many transactions that paid their
-    /// fee out of what they took.
-    pub fn earned(&self, is_alice: bool) -> (u64, u64) {
-        let script = wallet_script(if is_alice { ALICE.1 } else { BOB.1 });
-        let mut sum = (0, 0);
-        for txid in self.senders.keys() {
-            // One that a reorganisation took out may have been made anew.
-            let Some((_, tx)) = self.chain_box.chain().find(txid) else { continue };
-            for output in tx.output.iter().filter(|output| output.script_pubkey == script) {
-                sum = (sum.0 + output.value.to_sat(), sum.1 + 1);
-            }
-        }
-        sum
+    /// What Alice has in the wallet by now, and what her transactions have cost. The anchor of a
+    /// commitment that she paid for is not counted.
+    pub fn alice_earned(&self) -> (u64, u64) {
+        let confirmed = self.shell.confirmed(&self.chain_box);
+        let cost = confirmed.fold(0, |cost, version| {
+            let anchor = if version.parent.is_some() { 330 } else { 0 };
+            cost + version.fee.sat() - anchor
+        });
+        (self.shell.gained(&self.chain_box), cost)
+    }
+
+    /// The commitments that Alice published.
+    pub fn alice_published(&self) -> BTreeSet<bitcoin::Txid> {
+        let spends_funding = |tx: &&Transaction| tx.input[0].previous_output == self.funding;
+        let published = self.alice.published.iter().filter(spends_funding);
+        published.map(|tx| tx.compute_txid()).collect()
+    }
+
+    /// What Bob has in the wallet by now.
+    pub fn bob_earned(&self) -> u64 {
+        let script = wallet_script(BOB.1);
+        let chain = self.chain_box.chain();
+        let outputs = self.bobs.keys().filter_map(|txid| chain.find(txid));
+        let outputs = outputs.flat_map(|(_, tx)| &tx.output);
+        let his = outputs.filter(|output| output.script_pubkey == script);
+        his.map(|output| output.value.to_sat()).sum()
     }
 }
 

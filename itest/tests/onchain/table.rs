@@ -1,8 +1,7 @@
 //! Whose commitment × what is in flight × preimages known or not × the peer is gone, or races: what
 //! Alice has in the end, to the satoshi, and what she was told of her payments.
 
-use super::story::{InFlight, Row, Story, Who, DUST};
-use crate::chain_box::claims::FEE;
+use super::story::{InFlight, Row, Story, Trouble, Who, DUST};
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::params::CommitmentFormat::{self, Anchors, StaticRemoteKey};
 
@@ -37,12 +36,9 @@ fn expected(row: &Row, paid: u64) -> u64 {
     // Dust, too, is among what the commitment left to miners.
     let dust: u64 = htlcs.iter().filter(|htlc| htlc.sat == DUST).map(|htlc| htlc.sat).sum();
     let balance = 600_000 - sum(true) - anchors - (paid - dust);
-    let local = row.who == Who::Local;
     let won = with_output.map(|htlc| match (htlc.by_alice, row.is_known(htlc), row.racing) {
-        (true, true, true) => 0,
-        (true, _, _) => htlc.sat - if local { ht } else { 0 },
-        (false, true, _) => htlc.sat - if local { he } else { 0 },
-        (false, false, _) => 0,
+        (true, true, true) | (false, false, _) => 0,
+        _ => htlc.sat,
     });
     balance + won.sum::<u64>()
 }
@@ -57,12 +53,33 @@ fn told(story: &Story) -> (usize, usize) {
     (paid.len(), failed.len())
 }
 
-fn plays(row: Row) {
+/// Of Alice's transactions in blocks: the most claims in one, and the most versions of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Most {
+    claims: usize,
+    versions: u32,
+}
+
+impl Most {
+    fn or(self, other: Most) -> Most {
+        let (claims, versions) = (other.claims, other.versions);
+        Most { claims: self.claims.max(claims), versions: self.versions.max(versions) }
+    }
+}
+
+fn plays(row: Row) -> Most {
     let mut story = Story::begins(row);
     let paid = story.left;
     story.ends();
-    let (sum, claims) = story.earned(true);
-    assert_eq!(sum + FEE * claims, expected(&row, paid), "{row:?}");
+    let (sum, fees) = story.alice_earned();
+    let (earned, all) = (sum + fees, expected(&row, paid));
+    // So deep a reorganisation brings back what both may take by then.
+    let contested = row.trouble == Trouble::HundredGone && row.racing && !row.who.is_breach();
+    let htlcs: u64 = row.htlcs().iter().map(|htlc| htlc.sat).sum();
+    match contested {
+        true => assert!(earned <= all && earned + htlcs >= all, "{earned}, {all}: {row:?}"),
+        false => assert_eq!(earned, all, "{row:?}"),
+    }
     let open = story.alice.open();
     assert!(open.is_resolved(), "{row:?}: {:?}", open.claims());
     let ours = row.htlcs().into_iter().filter(|htlc| htlc.by_alice);
@@ -75,27 +92,52 @@ fn plays(row: Row) {
     }
     assert_eq!(told(&story), (paid, failed), "{row:?}");
     if row.who.is_breach() {
-        assert_eq!(story.earned(false), (0, 0), "the cheater has nothing: {row:?}");
+        assert_eq!(story.bob_earned(), 0, "the cheater has nothing: {row:?}");
     }
+    assert!(story.alice_published().len() < 2, "one of these is revoked: {row:?}");
+    let confirmed = story.shell.confirmed(&story.chain_box);
+    confirmed.fold(Most::default(), |most, version| {
+        most.or(Most { claims: version.claims.len(), versions: version.attempts })
+    })
 }
 
 fn all(format: CommitmentFormat, who: Who) {
+    let mut most = Most::default();
     use InFlight::{Both, Dust, Nothing, Offered, Received, Twenty};
     for in_flight in [Nothing, Offered, Received, Dust, Both, Twenty] {
         for (known, racing) in [(false, false), (false, true), (true, false), (true, true)] {
-            plays(Row { format, who, in_flight, known, racing, reorgs: false });
+            let trouble = Trouble::Nothing;
+            most = most.or(plays(Row { format, who, in_flight, known, racing, trouble }));
         }
     }
+    assert!(most.claims > 2, "nothing goes together: {most:?}");
+}
+
+fn all_in(trouble: Trouble) -> Most {
+    let mut most = Most::default();
+    for who in [Who::Local, Who::Remote, Who::Next, Who::Previous, Who::Revoked, Who::Late] {
+        for (known, racing) in [(false, false), (true, false), (true, true)] {
+            let in_flight = InFlight::Both;
+            most = most.or(plays(Row { format: Anchors, who, in_flight, known, racing, trouble }));
+        }
+    }
+    most
 }
 
 #[test]
 fn six_blocks_are_gone_after_each_step() {
-    for who in [Who::Local, Who::Remote, Who::Next, Who::Previous, Who::Revoked, Who::Late] {
-        for (known, racing) in [(false, false), (true, false), (true, true)] {
-            let in_flight = InFlight::Both;
-            plays(Row { format: Anchors, who, in_flight, known, racing, reorgs: true });
-        }
-    }
+    all_in(Trouble::SixGone);
+}
+
+#[test]
+fn a_hundred_blocks_are_gone_after_some_steps() {
+    all_in(Trouble::HundredGone);
+}
+
+#[test]
+fn most_blocks_ask_for_more_than_estimates_say() {
+    let most = all_in(Trouble::Crowd(12_000));
+    assert!(most.versions > 2, "nothing was raised: {most:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the sweeper knows: the channels' claims, what blocks took of them, its own versions.
 
 use super::plan::Waits;
+use super::signing::Commitments;
 use super::version::Version;
 use super::wanted::{Order, Parent, Wanted};
 use crate::chain::ChainEvent;
@@ -47,7 +48,8 @@ struct Told {
 }
 
 /// See the module.
-pub(super) struct Known {
+#[derive(Default)]
+pub struct Known {
     channels: BTreeMap<u64, Told>,
     height: Height,
     /// Claims that a block takes, until their channel tells so too.
@@ -59,36 +61,34 @@ pub(super) struct Known {
     settled: BTreeSet<Txid>,
     orders: BTreeMap<OutPoint, Order>,
     /// What must be paid at least, since less was refused after the last block.
-    pub refused: BTreeMap<OutPoint, Sat>,
+    refused: BTreeMap<OutPoint, Sat>,
     /// What the last plan says of what is not published.
-    pub waits: BTreeMap<OutPoint, Waits>,
+    pub(super) waits: BTreeMap<OutPoint, Waits>,
 }
 
-/// What is to be planned.
-pub(super) struct Snapshot {
+/// What is to be planned: see [`super::plan::World`].
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The best block.
     pub height: Height,
+    /// What is to be taken.
     pub wanted: Vec<Wanted>,
-    pub published: BTreeMap<OutPoint, Arc<Published>>,
+    /// The commitments that it is on.
+    pub published: Commitments,
+    /// What was published and is not settled.
     pub versions: Vec<Version>,
+    /// What must be paid at least.
     pub refused: BTreeMap<OutPoint, Sat>,
 }
 
 impl Known {
+    /// After a start, with the versions that are not settled, the best block being `height`.
     pub fn new(versions: Vec<Version>, height: Height) -> Self {
-        Known {
-            channels: BTreeMap::new(),
-            height,
-            spent: BTreeMap::new(),
-            versions: versions.into_iter().map(|version| (version.txid(), version)).collect(),
-            beaten: BTreeSet::new(),
-            settled: BTreeSet::new(),
-            orders: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            waits: BTreeMap::new(),
-        }
+        let versions = versions.into_iter().map(|version| (version.txid(), version)).collect();
+        Known { versions, height, ..Known::default() }
     }
 
-    /// Whether that is news.
+    /// All that a channel may take, now or later. Whether that is news.
     pub fn claims(&mut self, channel: u64, on_chain: Option<OnChain>) -> bool {
         let on_chain = on_chain.map(|OnChain { published, claims }| (Arc::new(published), claims));
         let told = self.channels.entry(channel).or_default();
@@ -98,7 +98,7 @@ impl Known {
         news
     }
 
-    /// Whether that is news.
+    /// A channel's commitment that waits for a block, if there is one. Whether that is news.
     pub fn bump(&mut self, channel: u64, bump: Option<Bump>) -> bool {
         let bump = bump.map(|bump| {
             let claim = Claim { until: bump.deadline, ..bump.anchor };
@@ -135,7 +135,7 @@ impl Known {
         })
     }
 
-    /// Whether there is something to plan anew.
+    /// What happened on chain. Whether there is something to plan anew.
     pub fn chain_event(&mut self, event: &ChainEvent) -> bool {
         match event {
             ChainEvent::Connected { at, block, settled, .. } => {
@@ -178,6 +178,7 @@ impl Known {
         }
     }
 
+    /// What the operator wants for a claim. Whether there is one.
     pub fn order(&mut self, outpoint: OutPoint, order: Order) -> bool {
         let found = self.each().any(|(_, wanted)| wanted.outpoint() == outpoint);
         if found {
@@ -186,6 +187,7 @@ impl Known {
         found
     }
 
+    /// Everything that is to be taken.
     pub fn pending(&self) -> Vec<Pending> {
         let of = |outpoint: &OutPoint| {
             let takes = |version: &&Version| version.claims.iter().any(|(_, c)| c == outpoint);
@@ -233,14 +235,25 @@ impl Known {
             .collect()
     }
 
+    /// bitcoind wants more than `version` pays: the next one is to pay a quarter more.
+    pub fn refused(&mut self, version: &Version) {
+        let raised = Sat::new(version.fee.sat().saturating_mul(5) / 4);
+        for (_, claim) in &version.claims {
+            self.refused.insert(*claim, raised);
+        }
+    }
+
+    /// A version is durable.
     pub fn add(&mut self, version: Version) {
         self.versions.insert(version.txid(), version);
     }
 
+    /// Where what is left over of a version goes.
     pub fn script_of(&self, txid: &Txid) -> Option<ScriptBuf> {
         self.versions.get(txid)?.script().cloned()
     }
 
+    /// A version is given up.
     pub fn remove(&mut self, txid: &Txid) -> Option<Version> {
         self.versions.remove(txid)
     }

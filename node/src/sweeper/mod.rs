@@ -15,9 +15,10 @@
 pub mod batch;
 pub mod budget;
 pub mod build;
-mod known;
+pub mod known;
 pub mod plan;
 mod publish;
+pub mod signing;
 mod task;
 pub mod version;
 pub mod wanted;

@@ -1,6 +1,7 @@
 //! From a draft to a version that bitcoind has: signed, durable, then sent.
 
 use super::plan::Draft;
+use super::signing::Commitments;
 use super::version::{delete, Version};
 use super::wanted::Wanted;
 use super::Sweeper;
@@ -9,13 +10,8 @@ use crate::clock::unix_time;
 use crate::sends::{delete_broadcast, put_broadcast};
 use crate::store::Unit;
 use bitcoin::{OutPoint, Transaction, TxOut, Txid};
-use fulmen_channel::amount::Sat;
-use fulmen_channel::keys::{InMemorySigner, Inline};
-use fulmen_channel::onchain::published::Published;
+use fulmen_channel::keys::InMemorySigner;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-type Commitments = BTreeMap<OutPoint, Arc<Published>>;
 
 impl Sweeper {
     /// Publishes a draft. Whether it is to be planned anew, since bitcoind wants more for it.
@@ -69,16 +65,11 @@ impl Sweeper {
 
     /// Notes that bitcoind did not take a version. Whether more money may help.
     fn refused(&self, version: &Version, why: &BroadcastError) -> bool {
-        let txid = version.txid();
         let more = why.asks_for_more();
-        let raised = Sat::new(version.fee.sat().saturating_mul(5) / 4);
         if more {
-            let mut known = self.known();
-            for (_, claim) in &version.claims {
-                known.refused.insert(*claim, raised);
-            }
+            self.known().refused(version);
         }
-        tracing::info!(%txid, "{} was refused: {why}", version.fee);
+        tracing::info!(txid = %version.txid(), "{} was refused: {why}", version.fee);
         more
     }
 
@@ -90,43 +81,22 @@ impl Sweeper {
         unit: &mut Unit,
     ) -> Result<Version, String> {
         let mut wallet = self.money.wallet();
-        let mut tx = draft.built.tx;
-        let place = draft.built.rest.and_then(|rest| usize::try_from(rest).ok());
-        if let Some(output) = place.and_then(|place| tx.output.get_mut(place)) {
-            let earlier = draft.replaces.first().and_then(|txid| self.known().script_of(txid));
-            output.script_pubkey = match earlier {
-                Some(script) => script,
-                None => wallet.sweep_script(unit).map_err(|error| error.to_string())?,
-            };
-        }
-        let find = |outpoint: &OutPoint| wanted.iter().find(|w| w.outpoint() == *outpoint);
-        let taken: Vec<&Wanted> = draft.claims.iter().filter_map(find).collect();
-        for (input, wanted) in taken.iter().enumerate() {
-            let signer = InMemorySigner::from_seed(self.keys.channel_seed(wanted.channel));
-            let on = published.get(&wanted.outpoint());
-            let signed =
-                on.is_some_and(|on| wanted.claim.sign(on, &mut tx, input, (&signer, &Inline)));
-            if !signed {
-                return Err(format!("{} cannot be signed", wanted.outpoint()));
-            }
-        }
+        let earlier = draft.replaces.first().and_then(|txid| self.known().script_of(txid));
+        let script = match (draft.built.rest, earlier) {
+            (None, _) => None,
+            (Some(_), Some(script)) => Some(script),
+            (Some(_), None) => Some(wallet.sweep_script(unit).map_err(|error| error.to_string())?),
+        };
+        let taken = draft.taken(wanted);
+        let signer = |channel| InMemorySigner::from_seed(self.keys.channel_seed(channel));
+        let mut tx = draft
+            .sign(script, &taken, published, signer)
+            .map_err(|claim| format!("{claim} cannot be signed"))?;
         let others: BTreeMap<OutPoint, TxOut> = (taken.iter())
             .map(|wanted| (wanted.outpoint(), wanted.claim.spend.output.clone()))
             .collect();
         wallet.sign(&mut tx, &others).map_err(|error| error.to_string())?;
-        let parent = taken.first().and_then(|wanted| wanted.parent.as_ref());
-        Ok(Version {
-            tx,
-            fee: draft.built.fee,
-            weight: draft.built.weight,
-            claims: taken.iter().map(|wanted| (wanted.channel, wanted.outpoint())).collect(),
-            coins: draft.built.coins,
-            rest: draft.built.rest,
-            parent: parent.map(|parent| parent.tx.clone()),
-            since: draft.since,
-            start: draft.start,
-            attempts: draft.attempts,
-        })
+        Ok(draft.into_version(tx, &taken))
     }
 
     /// Gives up versions: others took their place, or nobody took them.
