@@ -4,6 +4,7 @@
 //! ```text
 //!   txid of the revoked commitment = hint (16 bytes, the tower's index) ‖ 16 bytes nobody knows
 //!   sealed = ChaCha20-Poly1305 under SHA256("…" ‖ txid): keys of the scripts, places, signatures
+//!            (the cheater knows its txid before us, and can seal: only signatures prove a record)
 //!
 //!   revoked C ─┬─ to_local ── BR          each remedy is a transaction of its own: one input, one
 //!              ├─ to_remote ─ D           output, signed SINGLE|ANYONECANPAY and with its fee, so
@@ -15,9 +16,9 @@
 //! channel-wide secret: a stranger must never hold it.
 
 use bitcoin::hashes::{sha256, Hash, HashEngine};
-use bitcoin::secp256k1::{ecdsa::Signature, PublicKey, SecretKey};
+use bitcoin::secp256k1::{ecdsa::Signature, Message, PublicKey, Secp256k1, SecretKey};
 use bitcoin::sighash::EcdsaSighashType;
-use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use chacha20poly1305::aead::{Aead, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
@@ -247,15 +248,17 @@ impl Record {
         Sealed { hint: hint(txid), bytes }
     }
 
-    /// The remedies of what `tx`, the revoked commitment, holds.
+    /// The remedies of what `tx`, the revoked commitment, holds; no more from the first on that the
+    /// script on chain would refuse: who made that one does not have the keys, and there may be
+    /// hundreds like it.
     pub fn remedies(&self, tx: &Transaction) -> Vec<Remedy> {
         let txid = tx.compute_txid();
         let first = self.parts.iter().filter(|part| part.output != Output::SecondStage);
         let remedy = |part: &Part| {
-            let value = tx.output.get(usize::from(part.place))?.value.into();
-            self.remedy(part, OutPoint { txid, vout: part.place.into() }, value)
+            let output = tx.output.get(usize::from(part.place))?;
+            self.remedy(part, OutPoint { txid, vout: part.place.into() }, output)
         };
-        first.filter_map(remedy).collect()
+        first.map_while(remedy).collect()
     }
 
     /// The remedy of what `stage` pays, which spends the output at `place` of the commitment.
@@ -265,13 +268,24 @@ impl Record {
         let part = self.parts.iter().find(of_place)?;
         let output = stage.output.first()?;
         let outpoint = OutPoint { txid: stage.compute_txid(), vout: 0 };
-        let pays = output.script_pubkey == self.to_local().to_p2wsh();
-        pays.then(|| self.remedy(part, outpoint, output.value.into())).flatten()
+        self.remedy(part, outpoint, output)
     }
 
-    fn remedy(&self, part: &Part, outpoint: OutPoint, value: Sat) -> Option<Remedy> {
+    /// What takes `output`, which is on chain, if that is what the part is for and is signed by
+    /// whose it is: its script names the key.
+    fn remedy(&self, part: &Part, outpoint: OutPoint, output: &TxOut) -> Option<Remedy> {
+        let value = output.value.into();
         let (spend, mut tx) = self.unsigned(part, outpoint, value)?;
+        if spend.output != *output {
+            return None;
+        }
         let signature = part.signature.read()?;
+        let sighash = Message::from_digest(spend.sighash(&tx, 0, SIGHASH)?);
+        let key = match &part.output {
+            Output::ToRemote(payment) => payment,
+            Output::ToLocal | Output::Htlc { .. } | Output::SecondStage => &self.revocation,
+        };
+        Secp256k1::verification_only().verify_ecdsa(&sighash, &signature, key).ok()?;
         tx.input.first_mut()?.witness = spend.witness(&signature, SIGHASH);
         Some(Remedy { outpoint, value, tx })
     }

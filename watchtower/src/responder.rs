@@ -9,6 +9,9 @@
 //!
 //! Each output is taken by a transaction of its own, so that a cheater who races for one holds up
 //! none of the others. What a reorganisation takes back is open again.
+//!
+//! There may be several means against one breach, and each gives what it can: nothing that somebody
+//! else hands in takes the place of ours.
 
 use crate::private::Punisher;
 use crate::record::{Record, Remedy};
@@ -37,19 +40,33 @@ pub enum Means {
     Private(Punisher),
 }
 
+impl Means {
+    fn punisher(&self) -> Option<&Punisher> {
+        match self {
+            Means::Altruist(_) => None,
+            Means::Private(punisher) => Some(punisher),
+        }
+    }
+}
+
 /// A breach under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Breach {
     /// The revoked commitment.
     pub commitment: Transaction,
-    /// With what it is punished.
-    pub means: Means,
+    /// With what it is punished, at first: `more` has the rest.
+    means: Means,
     /// The block that it was seen in first.
     pub seen: Height,
     /// The block that it is in; none while a reorganisation has taken it out.
     pub confirmed: Option<Height>,
     /// What there is to take.
     pub takings: BTreeMap<OutPoint, Taking>,
+    // From here on older rows have nothing, and read as zeros.
+    /// With what it is punished as well.
+    more: Vec<Means>,
+    /// Remedies that were signed beforehand, several of one output if several are valid.
+    signed: BTreeMap<OutPoint, Vec<Transaction>>,
 }
 
 /// An output to take.
@@ -59,39 +76,68 @@ pub struct Taking {
     pub value: Sat,
     /// The block that it is in.
     pub since: Height,
-    /// What takes it, in its latest version.
+    /// What takes it by a private tower's key, in its latest version.
     pub remedy: Option<Transaction>,
-    /// The feerate of that version, and the block it was made at: private mode only.
+    /// The feerate of that version, and the block it was made at.
     pub version: Option<(FeeratePerKw, Height)>,
     /// What took it, and in which block.
     pub spent: Option<(Txid, Height)>,
 }
 
 impl Taking {
-    /// Whether a remedy of ours took it.
-    pub fn is_ours(&self, destination: &bitcoin::Script) -> bool {
-        let pays = |tx: &Transaction| {
-            tx.output.first().is_some_and(|output| output.script_pubkey == *destination)
-        };
-        match (&self.spent, &self.remedy) {
-            (Some((txid, _)), Some(remedy)) => remedy.compute_txid() == *txid && pays(remedy),
-            _ => false,
-        }
-    }
-
-    fn new(value: Sat, since: Height, remedy: Option<Transaction>) -> Self {
-        Taking { value, since, remedy, version: None, spent: None }
+    fn new(value: Sat, since: Height) -> Self {
+        Taking { value, since, remedy: None, version: None, spent: None }
     }
 }
 
 impl Breach {
-    /// The commitment `tx` is in a block of height `at` and was revoked.
-    pub fn new(tx: &Transaction, at: Height, means: Means) -> Breach {
-        let (commitment, confirmed) = (tx.clone(), Some(at));
-        let takings = BTreeMap::new();
-        let mut breach = Breach { commitment, means, seen: at, confirmed, takings };
+    /// The commitment `tx` is in a block of height `at` and was revoked, as any of `means` proves.
+    /// Nothing if there are none.
+    pub fn new(tx: &Transaction, at: Height, means: Vec<Means>) -> Option<Breach> {
+        let mut means = means.into_iter();
+        let mut breach = Breach {
+            commitment: tx.clone(),
+            means: means.next()?,
+            seen: at,
+            confirmed: Some(at),
+            takings: BTreeMap::new(),
+            more: means.collect(),
+            signed: BTreeMap::new(),
+        };
         breach.take_from(tx, at);
-        breach
+        Some(breach)
+    }
+
+    /// With what it is punished.
+    fn means(&self) -> impl Iterator<Item = &Means> {
+        std::iter::once(&self.means).chain(&self.more)
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        self.means().filter_map(|means| match means {
+            Means::Altruist(record) => Some(record),
+            Means::Private(_) => None,
+        })
+    }
+
+    fn punisher(&self) -> Option<&Punisher> {
+        self.means().find_map(Means::punisher)
+    }
+
+    /// What takes this output, what pays the highest fee first.
+    fn remedies_of(&self, outpoint: &OutPoint) -> Vec<&Transaction> {
+        let versions = self.takings.get(outpoint).and_then(|taking| taking.remedy.as_ref());
+        let mut all: Vec<_> =
+            versions.into_iter().chain(self.signed.get(outpoint).into_iter().flatten()).collect();
+        all.sort_by_key(|tx| tx.output.first().map(|output| output.value));
+        all
+    }
+
+    /// Whether a remedy of ours took this output.
+    pub fn is_ours(&self, outpoint: &OutPoint) -> bool {
+        let spent = self.takings.get(outpoint).and_then(|taking| taking.spent);
+        let remedies = self.remedies_of(outpoint);
+        spent.is_some_and(|(by, _)| remedies.iter().any(|tx| tx.compute_txid() == by))
     }
 
     /// The ids whose outputs must be watched: the commitment's and those of what was taken off it.
@@ -130,6 +176,7 @@ impl Breach {
         let commitment = self.commitment.compute_txid();
         self.takings
             .retain(|outpoint, taking| outpoint.txid == commitment || taking.since < height);
+        self.signed.retain(|outpoint, _| self.takings.contains_key(outpoint));
         for taking in self.takings.values_mut() {
             taking.spent = taking.spent.filter(|(_, at)| *at < height);
         }
@@ -142,10 +189,10 @@ impl Breach {
         let taken = |taking: &Taking| taking.spent.is_some_and(|(_, at)| deep(at));
         let commitment = self.commitment.compute_txid();
         let gone = self.takings.values().filter(|taking| taken(taking)).count();
-        let all_taken = match &self.means {
-            Means::Altruist(_) => gone == self.takings.len() && self.confirmed.is_some_and(deep),
+        let all_taken = match self.punisher() {
+            None => gone == self.takings.len() && self.confirmed.is_some_and(deep),
             // What HTLC outputs become is not known before they move.
-            Means::Private(_) => {
+            Some(_) => {
                 let own = self.takings.keys().filter(|out| out.txid == commitment).count();
                 own == self.commitment.output.len() && gone == self.takings.len()
             }
@@ -153,51 +200,58 @@ impl Breach {
         all_taken || self.seen.plus(FORGOTTEN_AFTER) <= tip
     }
 
-    /// What is to be in the mempool at a tip of this height: the remedy of whatever is still
-    /// there, in a version for `estimate`. Whether any version is new.
+    /// What is to be in the mempool at a tip of this height: the remedies of whatever is still
+    /// there, in a version for `estimate`; of each output one, whichever bitcoind takes first. Whether
+    /// any version is new.
     pub fn remedies(&mut self, tip: Height, estimate: FeeratePerKw) -> (Vec<Transaction>, bool) {
         let mut changed = false;
         if self.confirmed.is_none() {
             return (Vec::new(), false);
         }
-        for (outpoint, taking) in &mut self.takings {
-            if let (Means::Private(punisher), None) = (&self.means, taking.spent) {
-                changed |= punisher.bump((*outpoint, taking), tip, estimate);
+        let Breach { commitment, means, more, takings, .. } = &mut *self;
+        if let Some(punisher) = std::iter::once(&*means).chain(&*more).find_map(Means::punisher) {
+            for (outpoint, taking) in takings {
+                if taking.spent.is_none() && punisher.takes(outpoint, commitment) {
+                    changed |= punisher.bump((*outpoint, taking), tip, estimate);
+                }
             }
         }
-        let open = self.takings.values().filter(|taking| taking.spent.is_none());
-        (open.filter_map(|taking| taking.remedy.clone()).collect(), changed)
+        let open = self.takings.iter().filter(|(_, taking)| taking.spent.is_none());
+        let all = open.flat_map(|(outpoint, _)| self.remedies_of(outpoint));
+        (all.cloned().collect(), changed)
     }
 
     /// What of the commitment itself is to take.
     fn take_from(&mut self, tx: &Transaction, at: Height) {
-        match &self.means {
-            Means::Altruist(record) => self.add(record.remedies(tx), at),
-            Means::Private(punisher) => self.add_paid(punisher.script.to_p2wsh(), tx, at),
-        }
+        self.add(self.records().flat_map(|record| record.remedies(tx)).collect(), at);
+        self.add_paid(tx, at);
     }
 
     /// `tx` spends the commitment's output at `place`: HT or HE, alone or with others.
     fn take_second_stage(&mut self, place: u32, tx: &Transaction, at: Height) {
-        match &self.means {
-            Means::Altruist(record) => {
-                self.add(record.second_stage(place, tx).into_iter().collect(), at);
-            }
-            Means::Private(punisher) => self.add_paid(punisher.script.to_p2wsh(), tx, at),
-        }
+        self.add(self.records().filter_map(|record| record.second_stage(place, tx)).collect(), at);
+        self.add_paid(tx, at);
     }
 
     fn add(&mut self, remedies: Vec<Remedy>, at: Height) {
         for Remedy { outpoint, value, tx } in remedies {
-            self.takings.entry(outpoint).or_insert_with(|| Taking::new(value, at, Some(tx)));
+            self.takings.entry(outpoint).or_insert_with(|| Taking::new(value, at));
+            let signed = self.signed.entry(outpoint).or_default();
+            // Another signature over the same makes no other transaction.
+            if signed.iter().all(|known| known.compute_txid() != tx.compute_txid()) {
+                signed.push(tx);
+            }
         }
     }
 
-    fn add_paid(&mut self, script: bitcoin::ScriptBuf, tx: &Transaction, at: Height) {
+    fn add_paid(&mut self, tx: &Transaction, at: Height) {
+        let Some(script) = self.punisher().map(|punisher| punisher.script.to_p2wsh()) else {
+            return;
+        };
         let txid = tx.compute_txid();
         for (vout, output) in (0..).zip(&tx.output) {
             if output.script_pubkey == script {
-                let taking = || Taking::new(output.value.into(), at, None);
+                let taking = || Taking::new(output.value.into(), at);
                 self.takings.entry(OutPoint { txid, vout }).or_insert_with(taking);
             }
         }
@@ -205,6 +259,15 @@ impl Breach {
 }
 
 impl Punisher {
+    /// Whether this output of the breach is to_local's. Second stages are watched only if they pay
+    /// to its script; of the commitment there may be other outputs, that only records take.
+    fn takes(&self, outpoint: &OutPoint, commitment: &Transaction) -> bool {
+        let place = usize::try_from(outpoint.vout).unwrap_or(usize::MAX);
+        let output = commitment.output.get(place);
+        outpoint.txid != commitment.compute_txid()
+            || output.is_some_and(|output| output.script_pubkey == self.script.to_p2wsh())
+    }
+
     /// Makes the first version of a remedy, or a dearer one in a later block. Whether it did.
     fn bump(
         &self,

@@ -4,7 +4,7 @@
 use crate::api::message::{Receipt, Refusal, Reply, Request, Welcome, MAX_PUT, VERSION};
 use crate::gatekeeper::Limits;
 use crate::private::PrivateChannel;
-use crate::record::{Hint, Record};
+use crate::record::Record;
 use crate::responder::{Breach, Means};
 use crate::store::{Session, Store, StoreError};
 use crate::watcher::{Sighting, Watcher};
@@ -14,6 +14,9 @@ use fulmen_channel::amount::{FeeratePerKw, Height};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// So many records of one breach are enough: whoever could sign more of them is who is wronged.
+const MAX_MEANS: usize = 8;
 
 /// How a tower is set up.
 #[derive(Clone, Debug)]
@@ -176,7 +179,10 @@ impl Tower {
         if standing.states > limits.max_states || bytes > limits.max_bytes {
             return Ok(Reply::Refused(Refusal::SessionFull));
         }
-        inner.store.put_records(client, &Session { standing, bytes, ..session }, records)?;
+        let session = Session { standing, bytes, ..session };
+        if !inner.store.put_records(client, &session, records)? {
+            return Ok(Reply::Refused(Refusal::SessionFull));
+        }
         records.iter().for_each(|record| inner.watcher.add_hint(record.hint));
         Ok(Reply::Stored(Receipt::sign(standing, client, &self.setup.secret)))
     }
@@ -355,8 +361,7 @@ impl Inner {
             }
         }
         if !self.breaches.contains_key(&txid) {
-            if let Some(means) = self.means(tx, sighting)? {
-                let breach = Breach::new(tx, height, means);
+            if let Some(breach) = Breach::new(tx, height, self.means(tx, sighting)?) {
                 tracing::warn!(
                     "{txid} in block {height} is a breach: {} outputs to take",
                     breach.takings.len()
@@ -369,20 +374,25 @@ impl Inner {
         Ok(changed)
     }
 
-    fn means(&self, tx: &Transaction, sighting: Sighting) -> Result<Option<Means>, StoreError> {
-        if let Some((hint, txid)) = sighting.hint {
-            if let Some(record) = self.open_record(&hint, &txid)? {
-                return Ok(Some(Means::Altruist(record)));
-            }
+    /// Everything there is against `tx`: its private channel, and each record that holds at least
+    /// one signature that is good. Anybody may have sealed a record, the cheater first of all, who
+    /// knows its txid before it is revoked; but only who has our keys can sign. So all are tried,
+    /// each until its first bad signature, and a made-up one takes no other's place.
+    fn means(&self, tx: &Transaction, sighting: Sighting) -> Result<Vec<Means>, StoreError> {
+        let mut means = Vec::new();
+        if let Some(funding) = sighting.funding {
+            let channel = self.store.channel(&funding)?;
+            means.extend(channel.and_then(|(_, channel)| channel.punisher(tx)).map(Means::Private));
         }
-        let Some(funding) = sighting.funding else { return Ok(None) };
-        let channel = self.store.channel(&funding)?;
-        Ok(channel.and_then(|(_, channel)| channel.punisher(tx)).map(Means::Private))
-    }
-
-    /// The first record that opens: whoever made up another one for this hint cannot seal it.
-    fn open_record(&self, hint: &Hint, txid: &Txid) -> Result<Option<Record>, StoreError> {
-        let records = self.store.records(hint)?;
-        Ok(records.iter().find_map(|sealed| Record::open(sealed, txid).ok()))
+        let Some((hint, txid)) = sighting.hint else { return Ok(means) };
+        self.store.records(&hint, |sealed| {
+            if let Ok(record) = Record::open(sealed, &txid) {
+                if !record.remedies(tx).is_empty() {
+                    means.push(Means::Altruist(record));
+                }
+            }
+            means.len() < MAX_MEANS
+        })?;
+        Ok(means)
     }
 }

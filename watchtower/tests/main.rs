@@ -9,6 +9,7 @@
 #[allow(dead_code)] // the contract's own stories use the rest
 #[path = "../../channel/tests/onchain/chain.rs"]
 mod chain;
+mod hostile;
 mod pure;
 #[allow(dead_code)]
 #[path = "../../channel/tests/support/mod.rs"]

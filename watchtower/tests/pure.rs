@@ -3,7 +3,9 @@
 
 use crate::chain::{takes, Chain};
 use crate::support::{preimage, Pair, Party};
-use crate::world::{a_life, breached, home, home_worth, private, seal, Kept, FEERATE, FORMATS};
+use crate::world::{
+    a_life, breached, home, home_worth, private, seal, seal_at, Kept, FEERATE, FORMATS,
+};
 use bitcoin::hashes::Hash;
 use bitcoin::{Transaction, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
@@ -13,15 +15,15 @@ use fulmen_channel::onchain::local_commitment;
 use fulmen_channel::onchain::resolution::Resolution;
 use fulmen_channel::params::{CommitmentFormat, Side};
 use fulmen_watchtower::private::PrivateChannel;
-use fulmen_watchtower::record::{hint, BadRecord, Record};
+use fulmen_watchtower::record::{hint, BadRecord, Record, Terms};
 use fulmen_watchtower::responder::{Breach, Means, Urgency};
 use fulmen_watchtower::watcher::Watcher;
 
-fn altruist(pair: &Pair, kept: &Kept) -> Means {
+fn altruist(pair: &Pair, kept: &Kept) -> Vec<Means> {
     let (sealed, left_out) = seal(pair, kept);
     assert_eq!(left_out, 0);
     assert_eq!(sealed.hint, hint(&kept.tx.compute_txid()));
-    Means::Altruist(Record::open(&sealed.bytes, &kept.tx.compute_txid()).unwrap())
+    vec![Means::Altruist(Record::open(&sealed.bytes, &kept.tx.compute_txid()).unwrap())]
 }
 
 /// Outputs of the commitment beside anchors: value and how many.
@@ -49,13 +51,13 @@ fn an_altruist_tower_takes_every_revoked_state_whole() {
         let (pair, kept) = a_life(format);
         for old in &kept {
             let mut chain = breached(&pair, old);
-            let mut breach = Breach::new(&old.tx, chain.height, altruist(&pair, old));
+            let mut breach = Breach::new(&old.tx, chain.height, altruist(&pair, old)).unwrap();
             let (value, outputs) = worth(&old.tx);
             assert_eq!(breach.takings.len(), outputs);
             chain.at(101); // D of an anchors channel waits a block
             let fees = take_all(&mut breach, &mut chain);
             assert_eq!(home_worth(&chain) + fees, value);
-            assert!(breach.takings.values().all(|taking| taking.is_ours(&home())));
+            assert!(breach.takings.keys().all(|outpoint| breach.is_ours(outpoint)));
             assert!(!breach.is_over(Height::new(200)) && breach.is_over(Height::new(201)));
         }
     }
@@ -71,8 +73,8 @@ fn a_private_tower_takes_the_cheaters_balance_of_every_revoked_state() {
             let punisher = channel.punisher(&old.tx).expect("it is revoked");
             assert_eq!(punisher.number, old.unrevoked.number);
             let script = punisher.script.to_p2wsh();
-            let means = Means::Private(punisher);
-            let mut breach = Breach::new(&old.tx, chain.height, means);
+            let means = vec![Means::Private(punisher)];
+            let mut breach = Breach::new(&old.tx, chain.height, means).unwrap();
             let own = old.tx.output.iter().filter(|out| out.script_pubkey == script);
             let own: u64 = own.map(|out| out.value.to_sat()).sum();
             let fees = take_all(&mut breach, &mut chain);
@@ -121,7 +123,8 @@ fn a_private_tower_takes_every_second_stage() {
         let old = the_largest(&kept);
         let mut chain = breached(&pair, old);
         let punisher = private(&pair).punisher(&old.tx).unwrap();
-        let mut breach = Breach::new(&old.tx, chain.height, Means::Private(punisher));
+        let means = vec![Means::Private(punisher)];
+        let mut breach = Breach::new(&old.tx, chain.height, means).unwrap();
         let stages = races(old, &mut chain, true);
         for stage in &stages {
             chain.take(stage).unwrap();
@@ -144,7 +147,7 @@ fn an_altruist_tower_takes_the_second_stages_that_have_a_txid() {
         let (pair, kept) = a_life(format);
         let old = the_largest(&kept);
         let mut chain = breached(&pair, old);
-        let mut breach = Breach::new(&old.tx, chain.height, altruist(&pair, old));
+        let mut breach = Breach::new(&old.tx, chain.height, altruist(&pair, old)).unwrap();
         let (all, before) = (worth(&old.tx).0, breach.takings.len());
         chain.at(101);
         let mut lost = 0;
@@ -176,7 +179,8 @@ fn a_reorganisation_opens_what_was_taken_again() {
     let old = the_largest(&kept);
     let mut chain = breached(&pair, old);
     let punisher = private(&pair).punisher(&old.tx).unwrap();
-    let mut breach = Breach::new(&old.tx, chain.height, Means::Private(punisher));
+    let means = vec![Means::Private(punisher)];
+    let mut breach = Breach::new(&old.tx, chain.height, means).unwrap();
     let fresh = breach.clone();
     let stages = races(old, &mut chain, true);
     stages.iter().for_each(|stage| assert!(breach.see(stage, Height::new(501))));
@@ -226,15 +230,8 @@ fn a_record_is_small_and_opens_for_its_transaction_only() {
 fn outputs_that_are_not_worth_a_remedy_are_told_and_left() {
     let (pair, kept) = a_life(CommitmentFormat::Anchors);
     let old = the_largest(&kept);
-    let mut dear = old.unrevoked.clone();
-    let terms = fulmen_watchtower::record::Terms {
-        feerate: FeeratePerKw::new(20_000),
-        destination: home(),
-    };
-    dear.set_terms(terms);
-    let secret = pair.alice.open().contract.revocations.get(dear.number).unwrap();
-    let secret = bitcoin::secp256k1::SecretKey::from_slice(&secret).unwrap();
-    let (sealed, left_out) = dear.seal(&secret, &InMemorySigner::from_seed([1; 32]));
+    let terms = Terms { feerate: FeeratePerKw::new(20_000), destination: home() };
+    let (sealed, left_out) = seal_at(&pair, old, terms);
     let record = Record::open(&sealed.bytes, &old.tx.compute_txid()).unwrap();
     let remedies = record.remedies(&old.tx);
     assert!(left_out > 0 && !remedies.is_empty());

@@ -24,11 +24,12 @@ use tokio::sync::watch;
 const TOWER: [u8; 32] = [7; 32];
 const CHAIN: [u8; 32] = [5; 32];
 
-fn secret(n: u8) -> SecretKey {
-    SecretKey::from_slice(&[n; 32]).unwrap()
+fn secret(n: u16) -> SecretKey {
+    let bytes: Vec<u8> = (0..16).flat_map(|_| n.to_be_bytes()).collect();
+    SecretKey::from_slice(&bytes).unwrap()
 }
 
-fn client(n: u8) -> PublicKey {
+pub fn client(n: u16) -> PublicKey {
     secret(n).public_key(&Secp256k1::new())
 }
 
@@ -41,11 +42,11 @@ fn setup(limits: Limits) -> Setup {
     }
 }
 
-fn tower_in(dir: &Path) -> Tower {
+pub fn tower_in(dir: &Path) -> Tower {
     Tower::open(&dir.join("tower.db"), setup(Limits::default())).unwrap()
 }
 
-fn block(transactions: &[&Transaction], after: u8) -> Block {
+pub fn block(transactions: &[&Transaction], after: u8) -> Block {
     let header = Header {
         version: Version::TWO,
         prev_blockhash: BlockHash::from_byte_array([after; 32]),
@@ -57,18 +58,18 @@ fn block(transactions: &[&Transaction], after: u8) -> Block {
     Block { header, txdata: transactions.iter().map(|tx| (*tx).clone()).collect() }
 }
 
-fn put(tower: &Tower, n: u8, sequence: u64, records: &[Sealed]) -> Reply {
+pub fn put(tower: &Tower, n: u16, sequence: u64, records: &[Sealed]) -> Reply {
     tower.answer(&client(n), Request::Put { sequence, records: records.to_vec() })
 }
 
-fn refusal(reply: Reply) -> Refusal {
+pub fn refusal(reply: Reply) -> Refusal {
     match reply {
         Reply::Refused(refusal) => refusal,
         other => panic!("not refused: {other:?}"),
     }
 }
 
-fn receipt(reply: Reply) -> Receipt {
+pub fn receipt(reply: Reply) -> Receipt {
     match reply {
         Reply::Stored(receipt) => receipt,
         other => panic!("not stored: {other:?}"),

@@ -68,10 +68,17 @@ pub fn a_life(format: CommitmentFormat) -> (Pair, Vec<Kept>) {
 
 /// What Alice gives an altruist tower when Bob has revoked the state; and what that leaves out.
 pub fn seal(pair: &Pair, kept: &Kept) -> (Sealed, usize) {
+    seal_at(pair, kept, terms())
+}
+
+/// The same at these terms.
+pub fn seal_at(pair: &Pair, kept: &Kept, terms: Terms) -> (Sealed, usize) {
     let contract = &pair.alice.open().contract;
     let secret = contract.revocations.get(kept.unrevoked.number).expect("it is revoked");
     let secret = SecretKey::from_slice(&secret).unwrap();
-    kept.unrevoked.clone().seal(&secret, &InMemorySigner::from_seed(ALICE))
+    let mut unrevoked = kept.unrevoked.clone();
+    unrevoked.set_terms(terms);
+    unrevoked.seal(&secret, &InMemorySigner::from_seed(ALICE))
 }
 
 /// What Alice gives a private tower.
