@@ -268,7 +268,7 @@ impl Punisher {
             || output.is_some_and(|output| output.script_pubkey == self.script.to_p2wsh())
     }
 
-    /// Makes the first version of a remedy, or a dearer one in a later block. Whether it did.
+    /// Makes the first version of a remedy, or in a later block a dearer one. Whether it did.
     fn bump(
         &self,
         (outpoint, taking): (OutPoint, &mut Taking),
@@ -278,8 +278,9 @@ impl Punisher {
         if taking.version.is_some_and(|(_, at)| at >= tip) {
             return false;
         }
-        let left = taking.since.plus(self.to_self_delay.into()).number();
-        let urgency = Urgency { estimate, left: left.saturating_sub(tip.number()) };
+        let delay = self.to_self_delay.into();
+        let left = taking.since.plus(delay).number().saturating_sub(tip.number());
+        let urgency = Urgency { estimate, delay, left };
         let spend = breach_remedy::by_script(self.script.clone(), outpoint, taking.value);
         let weight = sweep_weight(std::slice::from_ref(&spend), &self.destination);
         let last = taking.version.map(|(feerate, _)| feerate);
@@ -305,14 +306,16 @@ impl Punisher {
 pub struct Urgency {
     /// What bitcoind thinks a transaction must pay to be in one of the next blocks.
     pub estimate: FeeratePerKw,
+    /// Blocks that the cheater has to wait in all.
+    pub delay: u32,
     /// Blocks until the cheater may take the output too.
     pub left: u32,
 }
 
 impl Urgency {
     /// The feerate of the next version, after one of `last`; none if there is no use in another.
-    /// It rises by a quarter each block, to half of the value, in the last 12 blocks to nearly all
-    /// of it: what is not taken now is the cheater's.
+    /// It rises from the estimate of the day with the cube of the blocks gone: to half of the value,
+    /// in the last 12 blocks to nearly all of it, as what is not taken now is the cheater's.
     pub fn next(self, last: Option<FeeratePerKw>, value: Sat, weight: u64) -> Option<FeeratePerKw> {
         const LAST_BLOCKS: u32 = 12;
         /// The dust limit of any destination.
@@ -323,18 +326,25 @@ impl Urgency {
         };
         let most = most.sat().saturating_mul(1_000).checked_div(weight)?;
         let most = FeeratePerKw::new(u32::try_from(most).unwrap_or(u32::MAX));
-        let wanted = match last {
-            None => self.estimate.max(FeeratePerKw::FLOOR),
-            Some(last) => {
-                let quarter = (last.per_kw() / 4).max(FeeratePerKw::FLOOR.per_kw());
-                let more = FeeratePerKw::new(last.per_kw().saturating_add(quarter));
-                self.estimate.max(more)
-            }
-        };
-        let feerate = wanted.min(most);
+        let feerate = self.rise(self.estimate.max(FeeratePerKw::FLOOR), most);
         // BIP 125 rule 4: a version that pays too little more is none.
         let least =
             last.map_or(0, |last| last.per_kw().saturating_add(FeeratePerKw::FLOOR.per_kw()));
         (feerate.per_kw() >= least.max(1)).then_some(feerate)
+    }
+
+    /// From `start` to `top`, which is reached two blocks before the end: what is published then is
+    /// in the last block that is surely ours.
+    fn rise(self, start: FeeratePerKw, top: FeeratePerKw) -> FeeratePerKw {
+        let cube = |blocks: u32| u128::from(blocks).saturating_pow(3);
+        let (gone, width) = (self.delay.saturating_sub(self.left), self.delay.saturating_sub(2));
+        let height = u128::from(top.per_kw().saturating_sub(start.per_kw()));
+        match height.saturating_mul(cube(gone)).checked_div(cube(width)) {
+            Some(risen) if gone < width => {
+                let risen = u32::try_from(risen).unwrap_or(u32::MAX);
+                FeeratePerKw::new(start.per_kw().saturating_add(risen)).min(top)
+            }
+            _ => top,
+        }
     }
 }

@@ -288,24 +288,56 @@ fn the_watcher_sees_what_it_looks_out_for_and_nothing_else() {
 }
 
 #[test]
-fn a_fee_rises_by_a_quarter_to_half_of_the_value_and_at_last_to_all_of_it() {
+fn a_fee_rises_with_the_cube_of_the_blocks_gone() {
     let rate = FeeratePerKw::new;
+    // Half of 100,000 sat for a weight of 500 is 100,000 for each 1,000; all but dust is 198,908.
     let table = [
-        // last, estimate, left, value, next
-        (None, 500, 144, 100_000, Some(500)),
-        (None, 1, 144, 100_000, Some(253)),
-        (Some(500), 100, 143, 100_000, Some(753)),
-        (Some(4_000), 100, 143, 100_000, Some(5_000)),
-        (Some(4_000), 9_000, 143, 100_000, Some(9_000)),
-        (None, 900_000, 143, 100_000, Some(100_000)),
-        (Some(99_900), 1, 143, 100_000, None),
-        (Some(99_900), 1, 12, 100_000, Some(124_875)),
-        (Some(198_000), 1, 12, 100_000, Some(198_908)),
-        (None, 500, 0, 500, None),
+        // last, estimate, delay, left, value, next
+        (None, 500, 144, 144, 100_000, Some(500)), // the estimate, and no less than relay's floor
+        (None, 1, 144, 144, 100_000, Some(253)),
+        (Some(500), 500, 144, 143, 100_000, None), // nothing to speak of for long
+        (Some(500), 500, 144, 130, 100_000, None),
+        (Some(500), 500, 144, 124, 100_000, Some(778)),
+        (Some(500), 500, 144, 114, 100_000, Some(1_438)),
+        (Some(500), 500, 144, 72, 100_000, Some(13_470)), // half of the time: an eighth of half
+        (Some(13_470), 500, 144, 36, 100_000, Some(44_275)),
+        (Some(44_275), 500, 144, 13, 100_000, Some(78_621)),
+        (Some(78_621), 500, 144, 12, 100_000, Some(159_873)), // the last twelve: nearly all of it
+        (Some(159_873), 500, 144, 2, 100_000, Some(198_908)),
+        (Some(198_908), 500, 144, 1, 100_000, None),
+        (None, 500, 144, 0, 100_000, Some(198_908)), // seen late
+        (Some(500), 9_000, 144, 143, 100_000, Some(9_000)), // a spike is followed
+        (Some(500), 9_000, 144, 72, 100_000, Some(20_862)),
+        (Some(9_000), 500, 144, 130, 100_000, None), // and what was offered stays
+        (None, 900_000, 144, 143, 100_000, Some(100_000)), // but for half of the value
+        (None, 900_000, 144, 12, 100_000, Some(198_908)),
+        (None, 500, 6, 6, 100_000, Some(500)), // however short the delay
+        (Some(500), 500, 6, 4, 100_000, Some(25_301)),
+        (None, 500, 1, 1, 100_000, Some(198_908)),
+        (None, 500, 144, 0, 500, None), // not worth a remedy
     ];
-    for (last, estimate, left, value, next) in table {
-        let urgency = Urgency { estimate: rate(estimate), left };
+    for (last, estimate, delay, left, value, next) in table {
+        let urgency = Urgency { estimate: rate(estimate), delay, left };
         let got = urgency.next(last.map(rate), Sat::new(value), 500);
-        assert_eq!(got, next.map(rate), "{last:?} {estimate} {left} {value}");
+        assert_eq!(got, next.map(rate), "{last:?} {estimate} {delay} {left} {value}");
+    }
+}
+
+/// A remedy that nobody mines, block by block: cheap for long, all of it at the end.
+#[test]
+fn half_of_the_value_is_not_offered_before_three_quarters_of_the_time() {
+    let mut last = None;
+    for left in (0..=144).rev() {
+        let urgency = Urgency { estimate: FeeratePerKw::new(1_000), delay: 144, left };
+        let next = urgency.next(last, Sat::new(1_000_000), 500);
+        assert!(next.is_none_or(|next| last.is_none_or(|last| next > last)));
+        last = next.or(last);
+        let offered = last.unwrap().per_kw() / 2; // sat for 500 units of weight
+        match left {
+            115..=144 => assert!(offered < 6_000, "{offered} with {left} left"),
+            36.. => assert!(offered < 250_000, "{offered} with {left} left"),
+            3.. => assert!(offered < 1_000_000),
+            _ => assert!(offered > 990_000),
+        }
     }
 }
