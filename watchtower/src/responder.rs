@@ -201,8 +201,8 @@ impl Breach {
     }
 
     /// What is to be in the mempool at a tip of this height: the remedies of whatever is still
-    /// there, in a version for `estimate`; of each output one, whichever bitcoind takes first. Whether
-    /// any version is new.
+    /// there, in a version for `estimate`; of each output the one that bitcoind takes first.
+    /// Whether any version is new.
     pub fn remedies(&mut self, tip: Height, estimate: FeeratePerKw) -> (Vec<Transaction>, bool) {
         let mut changed = false;
         if self.confirmed.is_none() {
@@ -314,8 +314,8 @@ pub struct Urgency {
 
 impl Urgency {
     /// The feerate of the next version, after one of `last`; none if there is no use in another.
-    /// It rises from the estimate of the day with the cube of the blocks gone: to half of the value,
-    /// in the last 12 blocks to nearly all of it, as what is not taken now is the cheater's.
+    /// It rises from the estimate of the day with the cube of the blocks gone: to half of the
+    /// value, in the last 12 blocks to nearly all of it, as what is not taken now is the cheater's.
     pub fn next(self, last: Option<FeeratePerKw>, value: Sat, weight: u64) -> Option<FeeratePerKw> {
         const LAST_BLOCKS: u32 = 12;
         /// The dust limit of any destination.

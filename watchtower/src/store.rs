@@ -298,7 +298,7 @@ impl Store {
         let mut query = self.connection.prepare("SELECT body FROM breach")?;
         let found = query.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
         let found = found.collect::<Result<Vec<_>, _>>()?;
-        // What older rows lack at the end reads as zeros; what follows a whole row is not looked at.
+        // What older rows lack at the end reads as zeros; behind a whole row nothing is read.
         let whole = found.iter().map(|bytes| [bytes.as_slice(), &[0; 8]].concat());
         let read = whole.map(|bytes| postcard::from_bytes(&bytes)).collect::<Result<_, _>>();
         read.map_err(|_| StoreError::Unreadable("a breach"))
