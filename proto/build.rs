@@ -8,12 +8,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=fulmenrpc");
     let services = [
         "fulmenrpc/channels.proto",
+        "fulmenrpc/towers.proto",
         "lnrpc/lightning.proto",
         "lnrpc/routerrpc/router.proto",
         "lnrpc/stateservice.proto",
         "lnrpc/verrpc/verrpc.proto",
         "lnrpc/walletrpc/walletkit.proto",
         "lnrpc/walletunlocker.proto",
+        "lnrpc/watchtowerrpc/watchtower.proto",
+        "lnrpc/wtclientrpc/wtclient.proto",
     ];
     let files = protox::compile(services, ["."])?;
     let out = env::var("OUT_DIR")?;

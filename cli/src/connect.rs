@@ -5,7 +5,7 @@ use crate::error::CliError;
 use crate::macaroon::add_caveat;
 use crate::print::Format;
 use crate::socks;
-use fulmen_proto::fulmenrpc::channels_client::ChannelsClient;
+use fulmen_proto::fulmenrpc::{channels_client::ChannelsClient, towers_client::TowersClient};
 use fulmen_proto::lnrpc::lightning_client::LightningClient;
 use fulmen_proto::lnrpc::state_client::StateClient;
 use fulmen_proto::lnrpc::wallet_unlocker_client::WalletUnlockerClient;
@@ -13,6 +13,8 @@ use fulmen_proto::routerrpc::router_client::RouterClient;
 use fulmen_proto::tls::{self, TlsError};
 use fulmen_proto::verrpc::versioner_client::VersionerClient;
 use fulmen_proto::walletrpc::wallet_kit_client::WalletKitClient;
+use fulmen_proto::watchtowerrpc::watchtower_client::WatchtowerClient as OwnTower;
+use fulmen_proto::wtclientrpc::watchtower_client_client::WatchtowerClientClient;
 use std::error::Error;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -49,6 +51,12 @@ pub struct Node {
     pub state: StateClient<Wire>,
     /// What is taken on chain.
     pub wallet_kit: WalletKitClient<Wire>,
+    /// The watchtower within the daemon.
+    pub watchtower: OwnTower<Wire>,
+    /// The watchtowers that watch our channels.
+    pub wtclient: WatchtowerClientClient<Wire>,
+    /// What they cover.
+    pub towers: TowersClient<Wire>,
     /// Which program it is.
     pub versioner: VersionerClient<Wire>,
     /// How answers are printed.
@@ -107,6 +115,9 @@ async fn connect_with(global: &Global, credentials: Credentials) -> Result<Node,
         unlocker: WalletUnlockerClient::new(wire.clone()),
         state: StateClient::new(wire.clone()),
         wallet_kit: WalletKitClient::new(wire.clone()),
+        watchtower: OwnTower::new(wire.clone()),
+        wtclient: WatchtowerClientClient::new(wire.clone()),
+        towers: TowersClient::new(wire.clone()).max_decoding_message_size(LARGEST_ANSWER),
         versioner: VersionerClient::new(wire),
         format: global.format,
     })

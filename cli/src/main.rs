@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod connect;
+mod coverage;
 mod error;
 mod explain;
 mod macaroon;

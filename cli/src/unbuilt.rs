@@ -13,9 +13,8 @@ pub const COMMANDS: &[&str] = &[
     "generatemanpage", "getchaninfo", "getdebuginfo", "getmccfg", "getnetworkinfo", "getnodeinfo",
     "getnodemetrics", "importgraph", "importmc", "loadmc", "neutrino", "peers", "profile",
     "querymc", "queryprob", "queryroutes", "resetmc", "sendcustom",
-    "sendtoroute", "setmccfg", "settleinvoice", "signmessage", "subscribecustom", "tower",
+    "sendtoroute", "setmccfg", "settleinvoice", "signmessage", "subscribecustom",
     "updatechanpolicy", "updatechanstatus", "verifymessage",
-    "wtclient",
 ];
 
 /// Commands of groups that fulmen has others of.

@@ -74,7 +74,7 @@ const MASTER_KEY: &str = "tprv8ZgxMBicQKsPdb9KsKGLCmvjBVUbViqw6HcECv1N647ADPVanc
     zLuQFpaG2oU5rwYnTn6NCy6W3SkA4VsqXpacULqFVVQGBRG976m";
 
 /// What a command prints; its stderr as the failure.
-fn says(daemon: &Daemon, words: &[&str]) -> Result<Value> {
+pub fn says(daemon: &Daemon, words: &[&str]) -> Result<Value> {
     tells(daemon, words, "")
 }
 

@@ -38,6 +38,7 @@ mod sweeps;
 mod tidy;
 mod tower;
 mod tower_client;
+mod tower_commands;
 mod two_daemons;
 mod upgrade;
 mod walkthrough;

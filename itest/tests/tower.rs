@@ -1,6 +1,7 @@
 //! fulmen-tower as a program on a real bitcoind: the node is away, the peer cheats, and the tower
 //! takes what each of its modes can; killed in between, with bitcoind away, over a reorganisation.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::{Command as Run, Stdio};
 use std::time::Duration;
@@ -28,6 +29,8 @@ use crate::chain_box::claims::opened;
 use crate::chain_box::claims::support::{wallet_script, Pair, Party};
 
 const ALICE: [u8; 32] = [1; 32];
+/// What a tower says on stderr.
+const LOG: &str = "stderr";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A tower in a process of its own.
@@ -64,6 +67,11 @@ impl Tower {
         Ok(Tower { process, id, address, dir })
     }
 
+    /// What it logged, over all its starts.
+    pub fn logs(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.dir.path().join(LOG))?)
+    }
+
     async fn asks(&self, secret: &SecretKey, requests: Vec<Request>) -> Result<Vec<Reply>> {
         let mut link = Link::connect(&self.address, &self.id, secret).await?;
         let chain = genesis_block(Network::Regtest).block_hash();
@@ -92,7 +100,8 @@ fn run(
         .arg(format!("--towerdir={}", dir.path().display()))
         .arg(format!("--listen={listen}"))
         .args(owner.map(|owner| format!("--privateclient={owner}")))
-        .stdout(Stdio::piped());
+        .stdout(Stdio::piped())
+        .stderr(File::options().create(true).append(true).open(dir.path().join(LOG))?);
     let mut process = Process::spawn("fulmen-tower", command)?;
     let stdout = process.child().stdout.take().context("the tower's output")?;
     // What it logs before it is not for us.
@@ -177,7 +186,7 @@ async fn an_altruist_tower_on_its_own_takes_all_of_a_breach() -> Result<()> {
     let (sealed, left_out) = unrevoked.seal(&secret, &InMemorySigner::from_seed(ALICE));
     assert_eq!(left_out, 0);
     let session = SecretKey::from_slice(&[4; 32])?;
-    let put = Request::Put { sequence: 0, records: vec![sealed] };
+    let put = Request::Put { sequence: 0, records: vec![sealed], note: vec![] };
     let replies = tower.asks(&session, vec![put]).await?;
     let Reply::Stored(receipt) = &replies[1] else { panic!("not stored: {replies:?}") };
     assert!(receipt.is_genuine(&session.public_key(&Secp256k1::new()), &tower.id));
@@ -210,7 +219,7 @@ async fn a_private_tower_on_its_own_takes_the_cheaters_balance_again_after_a_reo
     let revocation = InMemorySigner::from_seed(ALICE).revocation_secret();
     let contract = &pair.alice.open().contract;
     let channel = PrivateChannel::of(contract, &revocation, home());
-    let put = || Request::PutChannel(channel.to_bytes());
+    let put = || Request::PutChannel { body: channel.to_bytes(), note: vec![] };
     let stranger = SecretKey::from_slice(&[4; 32])?;
     let refused = tower.asks(&stranger, vec![put()]).await?;
     assert!(matches!(refused[1], Reply::Refused(_)));

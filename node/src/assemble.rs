@@ -24,7 +24,7 @@ use crate::wallet::Wallet;
 use bitcoin::constants::{genesis_block, ChainHash};
 use bitcoin::Transaction;
 use fulmen_channel::keys::Inline;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, watch};
 
 /// The node with all its channels read back.
@@ -53,7 +53,8 @@ pub async fn node(
     let backups = Arc::new(Backups::new(&keys, store.clone(), config.backup_path()));
     let genesis = genesis_block(config.network).block_hash();
     let own = (store.clone(), keys.clone());
-    let towers = TowerClient::new(config.towers.clone(), config.tower_feerate, own, genesis);
+    let named = (config.towers_active, config.towers.as_slice());
+    let towers = TowerClient::new(named, config.tower_feerate, own, genesis)?;
     let services = Arc::new(Services {
         towers: Arc::new(towers),
         store,
@@ -77,7 +78,8 @@ pub async fn node(
     });
     restore(&services, &money).await?;
     let header_time = watch::Sender::new(0);
-    Ok(Node { config, services, money, switchboard, bakery, header_time, stop })
+    let own_tower = OnceLock::new();
+    Ok(Node { config, services, money, switchboard, own_tower, bakery, header_time, stop })
 }
 
 /// Where bitcoind is.

@@ -15,6 +15,7 @@ pub mod log;
 pub mod money;
 pub mod node;
 pub mod onion;
+pub mod own_tower;
 pub mod payments;
 pub mod peer;
 pub mod recovery;

@@ -4,11 +4,12 @@ use crate::auth::Bakery;
 use crate::channels::services::Services;
 use crate::config::Config;
 use crate::money::Money;
+use crate::own_tower::OwnTower;
 use crate::peer::Address;
 use crate::store::{Table, Unit};
 use crate::switchboard::Switchboard;
 use bitcoin::secp256k1::PublicKey;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 /// Everything that a call may use.
@@ -21,6 +22,8 @@ pub struct Node {
     pub money: Arc<Money>,
     /// Invoices and payments.
     pub switchboard: Arc<Switchboard>,
+    /// The watchtower for others that runs here, once it does.
+    pub own_tower: OnceLock<OwnTower>,
     /// Macaroons.
     pub bakery: Arc<Bakery>,
     /// Time of the best block's header.

@@ -19,11 +19,13 @@ use crate::channels::{pumps, storage};
 use crate::config::Config;
 use crate::keys::{seed_file, KeyRing};
 use crate::node::Node;
+use crate::own_tower;
 use crate::recovery;
 use crate::rpc::{self, Front};
 use crate::sends::load_broadcasts;
 use crate::store::{Store, StoreError, Unit};
 use crate::switchboard::Switchboard;
+use crate::tower_client::ask_towers;
 use crate::unlock::{Files, Opened, Unlocker};
 use fulmen_proto::lnrpc::WalletState;
 use std::collections::BTreeSet;
@@ -211,6 +213,8 @@ async fn serve_channels(node: &Node, front: &Front, birthday: u64) -> Result<(),
     let best = chain.connect().await.map_err(text)?;
     let made = (node.config.network, birthday);
     recovery::run(chain, money, &services.store, made, best).await?;
+    // Before any block: an old copy of the database must not close a channel for what is over.
+    ask_towers(services).await;
     let (chain_events, chain_news) = mpsc::channel(EVENTS);
     let sent = load_broadcasts(&services.store).map_err(text)?;
     chain.follow(money.recent_blocks(), sent, chain_events).map_err(text)?;
@@ -218,6 +222,10 @@ async fn serve_channels(node: &Node, front: &Front, birthday: u64) -> Result<(),
     tokio::spawn(async move { pumps::feerates(&priced).await });
     tokio::spawn(services.sweeper.clone().run());
     services.towers.run(&node.stop);
+    if let Some(tower) = own_tower::start(&node.config, &node.stop).await? {
+        // It is started once.
+        let _ = node.own_tower.set(tower);
+    }
     node.switchboard.resume().await.map_err(text)?;
     let active = async {
         chain.wait_synced().await;

@@ -28,6 +28,18 @@ pub mod walletrpc {
     tonic::include_proto!("walletrpc");
 }
 
+/// Messages and service of `wtclientrpc`: the watchtowers that watch this node's channels.
+#[allow(missing_docs, clippy::all)] // generated
+pub mod wtclientrpc {
+    tonic::include_proto!("wtclientrpc");
+}
+
+/// Messages and service of `watchtowerrpc`: the watchtower within the daemon.
+#[allow(missing_docs, clippy::all)] // generated
+pub mod watchtowerrpc {
+    tonic::include_proto!("watchtowerrpc");
+}
+
 /// Messages and service of `verrpc`: which program answers.
 #[allow(missing_docs, clippy::all)] // generated
 pub mod verrpc {

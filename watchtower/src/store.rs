@@ -5,6 +5,7 @@
 //! | session | clients' keys, how many records each has and their hash |
 //! | record | sealed records by hint |
 //! | channel | channels of private mode |
+//! | note | what clients have us keep beside a session or a channel, for themselves |
 //! | breach | breaches under way |
 //! | block | the last blocks processed, to follow reorganisations by |
 
@@ -32,7 +33,8 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS record_by_hint_and_session ON record (hint, session);
     CREATE INDEX IF NOT EXISTS record_by_session ON record (session);
     CREATE TABLE IF NOT EXISTS channel (
-        funding BLOB PRIMARY KEY, client BLOB NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+        funding BLOB PRIMARY KEY, client BLOB NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS note (owner BLOB PRIMARY KEY, note BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS breach (txid BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 ";
 const FORMAT: &[u8] = &[1];
@@ -82,6 +84,8 @@ impl Store {
     /// [`StoreError`], also if another tower has it open.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         let connection = Connection::open(path)?;
+        // Of a new file: seven channels of 2.2 kB fit into a page, none into a fourth of it twice.
+        connection.pragma_update(None, "page_size", 16_384)?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -141,9 +145,19 @@ impl Store {
             .unwrap_or_default())
     }
 
+    /// The note of this client's session, or of its channel with this F; empty if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn note(&self, client: &PublicKey, of: Option<&OutPoint>) -> Result<Vec<u8>, StoreError> {
+        let sql = "SELECT note FROM note WHERE owner = ?1";
+        let found = self.connection.query_row(sql, [owner(client, of)], |row| row.get(0));
+        Ok(found.optional()?.unwrap_or_default())
+    }
+
     /// Adds records to a session, which is `session` from then on. All, or none if they were more
     /// than [`PER_HINT`] different ones of one hint. What a session has already is not kept twice.
-    /// Whether they are kept.
+    /// With them goes the session's note. Whether they are kept.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -152,9 +166,11 @@ impl Store {
         client: &PublicKey,
         session: &Session,
         records: &[Sealed],
+        note: &[u8],
     ) -> Result<bool, StoreError> {
         let Session { standing, bytes, .. } = session;
         let transaction = self.connection.transaction()?;
+        put_note(&transaction, owner(client, None), note)?;
         let client = client.serialize();
         transaction.execute(
             "INSERT INTO session (client, states, bytes, hash) VALUES (?1, ?2, ?3, ?4)
@@ -189,7 +205,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub fn end_session(&mut self, session: i64) -> Result<Vec<Hint>, StoreError> {
+    pub fn end_session(
+        &mut self,
+        client: &PublicKey,
+        session: i64,
+    ) -> Result<Vec<Hint>, StoreError> {
         let transaction = self.connection.transaction()?;
         let gone = {
             let sql = "SELECT DISTINCT hint FROM record AS own WHERE session = ?1 AND NOT EXISTS
@@ -200,6 +220,7 @@ impl Store {
         };
         transaction.execute("DELETE FROM record WHERE session = ?1", [session])?;
         transaction.execute("DELETE FROM session WHERE number = ?1", [session])?;
+        transaction.execute("DELETE FROM note WHERE owner = ?1", [owner(client, None)])?;
         transaction.commit()?;
         Ok(gone)
     }
@@ -252,29 +273,41 @@ impl Store {
         Ok(Some((client, channel.map_err(|_| StoreError::Unreadable("a channel"))?)))
     }
 
-    /// Writes a channel of private mode.
+    /// Writes a channel of private mode, and its note if there is a new one.
     ///
     /// # Errors
     /// [`StoreError`]
     pub fn put_channel(
-        &self,
+        &mut self,
         client: &PublicKey,
         channel: &PrivateChannel,
+        note: Option<&[u8]>,
     ) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
         let sql = "INSERT OR REPLACE INTO channel VALUES (?1, ?2, ?3)";
-        let (funding, client) = (serialize(&channel.head.funding), client.serialize());
-        let body = channel.to_bytes();
-        self.connection.execute(sql, params![funding, client.as_slice(), body])?;
-        Ok(())
+        let funding = &channel.head.funding;
+        let (client_key, body) = (client.serialize(), channel.to_bytes());
+        transaction.execute(sql, params![serialize(funding), client_key.as_slice(), body])?;
+        if let Some(note) = note {
+            put_note(&transaction, owner(client, Some(funding)), note)?;
+        }
+        Ok(transaction.commit()?)
     }
 
     /// Deletes a channel of private mode.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub fn drop_channel(&self, funding: &OutPoint) -> Result<(), StoreError> {
-        self.connection.execute("DELETE FROM channel WHERE funding = ?1", [serialize(funding)])?;
-        Ok(())
+    pub fn drop_channel(
+        &mut self,
+        client: &PublicKey,
+        funding: &OutPoint,
+    ) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute("DELETE FROM channel WHERE funding = ?1", [serialize(funding)])?;
+        let owner = owner(client, Some(funding));
+        transaction.execute("DELETE FROM note WHERE owner = ?1", [owner])?;
+        Ok(transaction.commit()?)
     }
 
     /// What funds the channels of private mode.
@@ -383,6 +416,17 @@ fn put_breaches(
             }
         }
     }
+    Ok(())
+}
+
+/// Whose a note is: a session's client, or a client and its channel.
+fn owner(client: &PublicKey, of: Option<&OutPoint>) -> Vec<u8> {
+    [client.serialize().to_vec(), of.map(serialize).unwrap_or_default()].concat()
+}
+
+fn put_note(transaction: &Transaction, owner: Vec<u8>, note: &[u8]) -> Result<(), StoreError> {
+    let sql = "INSERT OR REPLACE INTO note VALUES (?1, ?2)";
+    transaction.execute(sql, params![owner, note])?;
     Ok(())
 }
 

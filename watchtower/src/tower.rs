@@ -1,7 +1,7 @@
 //! The tower as a whole, without its sockets: requests and blocks go in, replies and transactions
 //! come out, and what must last is in the store before anybody hears of it.
 
-use crate::api::message::{Receipt, Refusal, Reply, Request, Welcome, MAX_PUT, VERSION};
+use crate::api::message::{Receipt, Refusal, Reply, Request, Welcome, MAX_NOTE, MAX_PUT, VERSION};
 use crate::gatekeeper::Limits;
 use crate::private::PrivateChannel;
 use crate::record::Record;
@@ -111,14 +111,20 @@ impl Tower {
     pub fn answer(&self, client: &PublicKey, request: Request) -> Reply {
         let answered = match request {
             Request::Hello { version, chain } => self.welcome(client, version, chain),
-            Request::Put { sequence, records } => self.put(client, sequence, &records),
+            Request::Put { note, .. } | Request::PutChannel { note, .. }
+                if note.len() > MAX_NOTE =>
+            {
+                Ok(Reply::Refused(Refusal::TooLong))
+            }
+            Request::Put { sequence, records, note } => self.put(client, sequence, &records, &note),
+            Request::Recall(of) => self.lock().store.note(client, of.as_ref()).map(Reply::Recalled),
             Request::End => self.end(client),
-            Request::PutChannel(_) | Request::Reveal { .. } | Request::DropChannel(_)
+            Request::PutChannel { .. } | Request::Reveal { .. } | Request::DropChannel(_)
                 if !self.setup.private_clients.contains(client) =>
             {
                 Ok(Reply::Refused(Refusal::NotPrivate))
             }
-            Request::PutChannel(body) => self.put_channel(client, &body),
+            Request::PutChannel { body, note } => self.put_channel(client, &body, &note),
             Request::Reveal { funding, number, secret } => {
                 self.reveal(client, &funding, number, secret)
             }
@@ -155,6 +161,7 @@ impl Tower {
         client: &PublicKey,
         sequence: u64,
         records: &[crate::record::Sealed],
+        note: &[u8],
     ) -> Result<Reply, StoreError> {
         let limits = &self.setup.limits;
         let bytes = records.iter().fold(0usize, |sum, record| {
@@ -180,7 +187,7 @@ impl Tower {
             return Ok(Reply::Refused(Refusal::SessionFull));
         }
         let session = Session { standing, bytes, ..session };
-        if !inner.store.put_records(client, &session, records)? {
+        if !inner.store.put_records(client, &session, records, note)? {
             return Ok(Reply::Refused(Refusal::SessionFull));
         }
         records.iter().for_each(|record| inner.watcher.add_hint(record.hint));
@@ -190,14 +197,19 @@ impl Tower {
     fn end(&self, client: &PublicKey) -> Result<Reply, StoreError> {
         let mut inner = self.lock();
         if let Some(number) = inner.store.session(client)?.number {
-            for hint in inner.store.end_session(number)? {
+            for hint in inner.store.end_session(client, number)? {
                 inner.watcher.remove_hint(&hint);
             }
         }
         Ok(Reply::Done)
     }
 
-    fn put_channel(&self, client: &PublicKey, body: &[u8]) -> Result<Reply, StoreError> {
+    fn put_channel(
+        &self,
+        client: &PublicKey,
+        body: &[u8],
+        note: &[u8],
+    ) -> Result<Reply, StoreError> {
         let channel = match PrivateChannel::from_bytes(body) {
             Ok(channel) => channel,
             Err(error) => return Ok(Reply::Refused(Refusal::BadChannel(error.to_string()))),
@@ -214,7 +226,7 @@ impl Tower {
             }
             _ => {}
         }
-        inner.store.put_channel(client, &channel)?;
+        inner.store.put_channel(client, &channel, Some(note))?;
         inner.watcher.add_funding(channel.head.funding);
         Ok(Reply::Done)
     }
@@ -227,7 +239,7 @@ impl Tower {
         secret: [u8; 32],
     ) -> Result<Reply, StoreError> {
         let bad = |why: &str| Ok(Reply::Refused(Refusal::BadChannel(why.to_owned())));
-        let inner = self.lock();
+        let mut inner = self.lock();
         let Some((owner, mut channel)) = inner.store.channel(funding)? else {
             return bad("the tower does not have it");
         };
@@ -240,7 +252,7 @@ impl Tower {
         if let Err(wrong) = channel.secrets.insert(number, secret) {
             return bad(&wrong.to_string());
         }
-        inner.store.put_channel(client, &channel)?;
+        inner.store.put_channel(client, &channel, None)?;
         Ok(Reply::Done)
     }
 
@@ -248,7 +260,7 @@ impl Tower {
         let mut inner = self.lock();
         let owner = inner.store.channel(funding)?.map(|(owner, _)| owner);
         if owner.is_some_and(|owner| owner == client.serialize()) {
-            inner.store.drop_channel(funding)?;
+            inner.store.drop_channel(client, funding)?;
             inner.watcher.remove_funding(funding);
         }
         Ok(Reply::Done)

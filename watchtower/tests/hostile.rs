@@ -162,7 +162,7 @@ fn a_cheater_who_hands_in_first_blinds_no_private_tower() {
         let dir = TempDir::new().unwrap();
         let tower = tower_in(dir.path());
         hands_in(&tower, &bogus(&seal(&pair, old).0, &old.tx.compute_txid()), 300);
-        let channel = Request::PutChannel(private(&pair).to_bytes());
+        let channel = Request::PutChannel { body: private(&pair).to_bytes(), note: vec![] };
         assert_eq!(tower.answer(&client(1), channel), Reply::Done);
         let remedies = published(&tower, &old.tx);
         assert_eq!(remedies.len(), 1);
@@ -223,7 +223,7 @@ fn all_means_against_a_breach_count() {
     let terms = Terms { feerate: FeeratePerKw::new(3_000), ..terms() };
     let dear = seal_at(&pair, old, terms).0;
     hands_in(&tower, &[cheap.clone(), cheap, dear], 2);
-    let channel = Request::PutChannel(private(&pair).to_bytes());
+    let channel = Request::PutChannel { body: private(&pair).to_bytes(), note: vec![] };
     assert_eq!(tower.answer(&client(1), channel), Reply::Done);
     tower.connect(Height::new(100), &block(&[&old.tx], 0)).unwrap();
     let remedies = tower.remedies(Height::new(100), FeeratePerKw::new(2_000)).unwrap();

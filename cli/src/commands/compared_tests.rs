@@ -27,6 +27,7 @@ const WORDS: &[(&str, &str)] = &[
     ("maxConfirms", "MAX_CONFS"),
     ("minConfirms", "MIN_CONFS"),
     ("nodePubHex", "NODE_KEY"),
+    ("parts", "TOWER"),
     ("payReq", "PAY_REQ"),
     ("payreq", "PAY_REQ"),
     ("pubKey", "NODE_KEY"),

@@ -18,6 +18,7 @@ mod startup;
 #[cfg(test)]
 mod tests;
 mod wallet;
+mod wtclient;
 
 use crate::args::{Cli, Global};
 use crate::connect::{connect, connect_bare, Node};
@@ -152,6 +153,12 @@ pub enum Online {
     /// What is taken on chain, and for how much
     #[command(subcommand)]
     Wallet(wallet::Wallet),
+    /// The watchtower within the daemon
+    #[command(subcommand)]
+    Tower(wtclient::Tower),
+    /// The watchtowers that watch our channels
+    #[command(subcommand)]
+    Wtclient(wtclient::Wtclient),
     /// Which program answers, and which asks
     Version,
     /// Stop the daemon
@@ -257,6 +264,8 @@ impl Online {
             }
             Self::DebugLevel(c) => answer!(node.lightning.debug_level(c.request())),
             Self::Wallet(c) => c.run(node).await,
+            Self::Tower(c) => c.run(node).await,
+            Self::Wtclient(c) => c.run(node).await,
             Self::Version => node::version(node).await,
             Self::Stop => answer!(node.lightning.stop_daemon(StopRequest {})),
         }

@@ -72,6 +72,8 @@ fn asked(line: &str) -> Result<Value, String> {
         Online::Channel(_) | Online::CloseAllChannels(_) | Online::ExportChanBackup(_) => {
             Err(CliError::text("asks by itself"))
         }
+        // Their story is in itest/tests/tower_commands.rs.
+        Online::Tower(_) | Online::Wtclient(_) => Err(CliError::text("asks by itself")),
     };
     request.map_err(|e| e.to_string())
 }

@@ -35,6 +35,17 @@ pub fn needs(method: &str) -> Option<Needs> {
             "BumpFee" | "BumpForceCloseFee" => Some(Needs::Ops(&[ONCHAIN_WRITE])),
             _ => None,
         },
+        "wtclientrpc.WatchtowerClient" => match method {
+            "ListTowers" | "GetTowerInfo" | "Stats" | "Policy" => {
+                Some(Needs::Ops(&[OFFCHAIN_READ]))
+            }
+            "AddTower" | "RemoveTower" | "DeactivateTower" | "TerminateSession" => {
+                Some(Needs::Ops(&[OFFCHAIN_WRITE]))
+            }
+            _ => None,
+        },
+        "watchtowerrpc.Watchtower" => (method == "GetInfo").then_some(Needs::Ops(&[INFO_READ])),
+        "fulmenrpc.Towers" => (method == "Coverage").then_some(Needs::Ops(&[OFFCHAIN_READ])),
         "fulmenrpc.Channels" => {
             let known = matches!(method, "ExplainChannel" | "ChannelRisk");
             known.then_some(Needs::Ops(&[OFFCHAIN_READ]))

@@ -22,6 +22,8 @@ pub enum Kind {
     Multi,
     /// What lies with peers.
     Storage,
+    /// What lies with watchtowers beside a channel's records.
+    TowerNote,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
             Kind::Single => b"fulmen channel backup",
             Kind::Multi => b"fulmen channel backups",
             Kind::Storage => b"fulmen peer storage",
+            Kind::TowerNote => b"fulmen tower note",
         }
     }
 }

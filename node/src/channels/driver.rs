@@ -168,6 +168,7 @@ impl Driver {
             self.tell(Input::Feerates(feerates));
         }
         let mut flow = self.drain().await;
+        self.begin_with_towers().await;
         let mut minutes = tokio::time::interval(MINUTE);
         minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while let Flow::Goes = flow {

@@ -226,6 +226,8 @@ pub struct FundedSnapshot {
     pub commit_weight: u64,
     /// Commitments so far.
     pub updates: u64,
+    /// How many of its commitments the peer has revoked.
+    pub revoked: u64,
     /// HTLCs under way.
     pub htlcs: Vec<HtlcSnapshot>,
     /// Confirmations of F.

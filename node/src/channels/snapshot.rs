@@ -69,6 +69,7 @@ impl Driver {
             commit_fee: local.as_ref().map_or(Sat::ZERO, |draft| draft.base_fee),
             commit_weight: weight::commitment(contract.params.format, kept),
             updates: contract.state.local_number,
+            revoked: contract.revocations.next(),
             htlcs: contract.htlcs.iter().map(htlc).collect(),
             confirmations: open.confirmations(),
             totals: self.record.as_ref().map(|record| record.totals).unwrap_or_default(),

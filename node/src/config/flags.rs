@@ -78,6 +78,15 @@ pub const FLAGS: &[Flag] = &[
     flag("wtclient.tower", List, "", "PUBKEY@HOST:PORT of a tower that gets sealed records"),
     flag("wtclient.privatetower", List, "", "one's own tower: it gets a secret of each channel"),
     flag("wtclient.sweep-fee-rate", Value, "10", "what remedies in sealed records pay, in sat/vB"),
+    flag("watchtower.active", Switch, "", "be a watchtower for others (docs/watchtower.md)"),
+    flag("watchtower.listen", List, ":9911", "where its clients connect to, IP:PORT"),
+    flag("watchtower.externalip", List, "", "where they reach it, told by `fulmen-cli tower info`"),
+    flag(
+        "watchtower.towerdir",
+        Value,
+        "",
+        "what it keeps (default: watchtower/bitcoin/NETWORK in datadir)",
+    ),
     flag(
         "coin-selection-strategy",
         Value,
@@ -131,7 +140,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("accept-amp", "AMP"),
     ("tor.active", "Tor"),
     ("protocol.wumbo-channels", "channels above 16777215 sat"),
-    ("watchtower.active", "the watchtower"),
     ("db.backend", "another database"),
 ];
 

@@ -155,10 +155,18 @@ pub struct Config {
     pub protocol: Protocol,
     /// Peers whose zero-conf channels are accepted.
     pub zero_conf_peers: BTreeSet<PublicKey>,
-    /// The watchtowers.
+    /// Whether states are kept for watchtowers.
+    pub towers_active: bool,
+    /// The watchtowers that are named here; others may be added by command.
     pub towers: Vec<TowerAt>,
     /// What remedies pay that are signed beforehand.
     pub tower_feerate: FeeratePerKw,
+    /// Where the watchtower for others keeps what it has; none if there is no such tower.
+    pub tower_dir: Option<PathBuf>,
+    /// Where it listens.
+    pub tower_listen: Vec<SocketAddr>,
+    /// Where others reach it.
+    pub tower_external_ips: Vec<SocketAddr>,
     /// The chain.
     pub bitcoind: Bitcoind,
 }
@@ -197,6 +205,7 @@ impl Config {
             Some(path) => expand(&path, home),
             None => base_dir.join(default),
         };
+        let tower_dir = tower_dir(&given, &directory("datadir", "data"), network, home)?;
         let (min, max) = (MIN_CHANNEL, MAX_CHANNEL);
         let min_chan_size = Sat::new(given.number("minchansize", min, max)?);
         let max_chan_size = Sat::new(given.number("maxchansize", min_chan_size.sat(), max)?);
@@ -229,8 +238,13 @@ impl Config {
             max_fee_exposure: max_fee_exposure(&given)?,
             protocol: protocol(&given)?,
             zero_conf_peers: zero_conf_peers(&given)?,
+            towers_active: given.switch("wtclient.active")?,
             towers: towers(&given)?,
             tower_feerate: tower_feerate(&given)?,
+            tower_dir,
+            tower_listen: given.all("watchtower.listen", |text| address::socket(text, 9911))?,
+            tower_external_ips: given
+                .all("watchtower.externalip", |text| address::socket(text, 9911))?,
             bitcoind: bitcoind(&given, network, home)?,
         })
     }
@@ -392,6 +406,20 @@ fn towers(given: &Given) -> Result<Vec<TowerAt>, ConfigError> {
         true => Ok(towers),
         false => Err(ConfigError::new("the same watchtower is named twice")),
     }
+}
+
+fn tower_dir(
+    given: &Given,
+    data_dir: &Path,
+    network: Network,
+    home: &Path,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let base = match given.text("watchtower.towerdir").filter(|path| !path.is_empty()) {
+        Some(path) => expand(&path, home),
+        None => data_dir.join("watchtower"),
+    };
+    let active = given.switch("watchtower.active")?;
+    Ok(active.then(|| base.join("bitcoin").join(network_name(network))))
 }
 
 /// A vbyte is 4 units of weight.

@@ -80,7 +80,23 @@ pub const SERVICES: &[Service] = &[
             "XCreateAccount",
         ],
     },
+    Service {
+        name: "wtclientrpc.WatchtowerClient",
+        built: &[
+            "AddTower",
+            "RemoveTower",
+            "DeactivateTower",
+            "TerminateSession",
+            "ListTowers",
+            "GetTowerInfo",
+            "Stats",
+            "Policy",
+        ],
+        unbuilt: &[],
+    },
+    Service { name: "watchtowerrpc.Watchtower", built: &["GetInfo"], unbuilt: &[] },
     // fulmen's own.
+    Service { name: "fulmenrpc.Towers", built: &["Coverage"], unbuilt: &[] },
     Service { name: "fulmenrpc.Channels", built: &["ExplainChannel", "ChannelRisk"], unbuilt: &[] },
     Service { name: "verrpc.Versioner", built: &["GetVersion"], unbuilt: &[] },
     Service {

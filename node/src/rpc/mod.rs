@@ -15,6 +15,7 @@ mod lightning;
 mod methods;
 mod router;
 mod state;
+mod towers;
 mod unlocker;
 mod versioner;
 mod wallet_kit;
@@ -25,13 +26,15 @@ use crate::auth::tls;
 use crate::config::Config;
 use crate::node::Node;
 use crate::unlock::Unlocker;
-use fulmen_proto::fulmenrpc::channels_server::ChannelsServer;
+use fulmen_proto::fulmenrpc::{channels_server::ChannelsServer, towers_server::TowersServer};
 use fulmen_proto::lnrpc::lightning_server::LightningServer;
 use fulmen_proto::lnrpc::state_server::StateServer;
 use fulmen_proto::lnrpc::wallet_unlocker_server::WalletUnlockerServer;
 use fulmen_proto::routerrpc::router_server::RouterServer;
 use fulmen_proto::verrpc::versioner_server::VersionerServer;
 use fulmen_proto::walletrpc::wallet_kit_server::WalletKitServer;
+use fulmen_proto::watchtowerrpc::watchtower_server::WatchtowerServer;
+use fulmen_proto::wtclientrpc::watchtower_client_server::WatchtowerClientServer;
 use gate::GateLayer;
 use state::State;
 use std::net::SocketAddr;
@@ -138,6 +141,9 @@ pub fn routes(node: &Arc<Node>) -> Routes {
         .add_service(router)
         .add_service(channels)
         .add_service(wallet_kit)
+        .add_service(WatchtowerClientServer::new(towers::Towers { node: node.clone() }))
+        .add_service(WatchtowerServer::new(towers::Towers { node: node.clone() }))
+        .add_service(TowersServer::new(towers::Towers { node: node.clone() }))
         .add_service(VersionerServer::new(Versioner))
 }
 

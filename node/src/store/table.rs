@@ -63,6 +63,8 @@ tables! {
     TowerState = "tower_state",
     /// What waits for watchtowers: tower, channel, number.
     TowerQueue = "tower_queue",
+    /// Watchtowers that were added by command, by their keys.
+    Tower = "tower",
     /// How far a channel is with a watchtower.
     TowerSession = "tower_session",
     /// Forwarded HTLCs, for the operator's reports.

@@ -1,7 +1,7 @@
 //! What one channel keeps for the towers: the peer's commitments that are not revoked, until they
 //! are. It goes to disk in the same transaction as the signature or revocation that it is about.
 
-use super::{Item, TowerClient};
+use super::{key, Item, Revoked, TowerClient};
 use crate::store::{KeyRange, Store, StoreError, Table, Unit};
 use bitcoin::secp256k1::SecretKey;
 use bitcoin::ScriptBuf;
@@ -58,6 +58,9 @@ impl Keeper {
         let Some(destination) = self.destination.clone() else { return false };
         let signer = InMemorySigner::from_seed(client.keys.channel_seed(channel));
         let revoked = contract.revocations.next();
+        let local = contract.state.local_number;
+        let mut towers = client.towers();
+        towers.retain(|tower| tower.active);
         let mut waits = false;
         while let Some(entry) = self.kept.first_entry().filter(|kept| *kept.key() < revoked) {
             let (number, unrevoked) = entry.remove_entry();
@@ -67,20 +70,18 @@ impl Keeper {
                 continue;
             };
             let (sealed, left_out) = unrevoked.seal(&secret, &signer);
-            if left_out > 0 {
-                tracing::debug!(channel, "{left_out} outputs of state {number} in no record");
-            }
-            let item = Item::Record(sealed);
-            for tower in client.towers.iter().filter(|tower| !tower.private) {
+            let left_out = u64::try_from(left_out).unwrap_or(u64::MAX);
+            let item = Item::State(Revoked { sealed, left_out, local });
+            for tower in towers.iter().filter(|tower| !tower.private) {
                 client.queue(tower, (channel, number), &item, rows);
                 waits = true;
             }
         }
-        let (format_is_new, number) = (self.told != Some(revoked), contract.state.remote_number);
-        for tower in client.towers.iter().filter(|tower| tower.private && format_is_new) {
+        let (is_new, number) = (self.told != Some(revoked), contract.state.remote_number);
+        for tower in towers.iter().filter(|tower| tower.private && is_new) {
             let secret = signer.revocation_secret();
             let bytes = PrivateChannel::of(contract, &secret, destination.clone()).to_bytes();
-            client.queue(tower, (channel, 0), &Item::Channel(bytes), rows);
+            client.queue(tower, (channel, 0), &Item::Whole(bytes, local), rows);
             waits = true;
         }
         self.told = Some(revoked);
@@ -97,8 +98,15 @@ impl Keeper {
     pub fn over(client: &TowerClient, (channel, contract): (u64, &Commitments), rows: &mut Unit) {
         rows.delete_prefix(Table::TowerState, channel.to_be_bytes());
         let over = Item::Over(contract.funding.outpoint);
-        for tower in &client.towers {
-            client.queue(tower, (channel, u64::MAX), &over, rows);
+        for tower in client.towers() {
+            match tower.active {
+                true => client.queue(&tower, (channel, u64::MAX), &over, rows),
+                // It keeps what it has: nobody tells it anything any more.
+                false => {
+                    rows.delete(Table::TowerSession, key(&tower.id, channel));
+                    rows.delete_prefix(Table::TowerQueue, key(&tower.id, channel));
+                }
+            }
         }
     }
 }

@@ -6,13 +6,25 @@
 //!   they revoke it ─────────▶ TowerQueue rows, one for each tower        with the channel's rows
 //!                               │
 //!                               └─▶ carry: a session for each channel ──▶ receipt ──▶ row deleted
+//!
+//!   list     which towers there are           report   what is told of them, what none covers
+//!   witness  what they know of our state      progress a row: how far a channel is with a tower
 //! ```
 
 mod carry;
 mod keep;
+mod list;
+mod progress;
+mod report;
+mod witness;
 
 pub use keep::Keeper;
+pub use list::{with_port, Tower, TowerAt, TowerError};
+pub use progress::{Progress, Ranges};
+pub use report::{Covered, Session, Stats};
+pub use witness::ask_towers;
 
+use crate::backup::Vault;
 use crate::keys::KeyRing;
 use crate::store::{Store, Table, Unit};
 use bitcoin::secp256k1::PublicKey;
@@ -21,74 +33,107 @@ use fulmen_channel::amount::FeeratePerKw;
 use fulmen_channel::changeset::encode;
 use fulmen_watchtower::record::Sealed;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{watch, Notify};
 
-/// A tower that the operator named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TowerAt {
-    /// Its key.
-    pub id: PublicKey,
-    /// `host:port`.
-    pub address: String,
-    /// One's own: it gets whole channels, with a secret of each. Else it gets sealed records.
-    pub private: bool,
-}
-
-impl std::str::FromStr for TowerAt {
-    type Err = &'static str;
-
-    /// `PUBKEY@HOST:PORT`; lnd's port if none is named.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const BAD: &str = "must be PUBKEY@HOST:PORT, as fulmen-tower prints it";
-        let (id, address) = text.split_once('@').ok_or(BAD)?;
-        let id = id.parse().map_err(|_| BAD)?;
-        let has_port =
-            address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let address = match has_port {
-            true => address.to_owned(),
-            false if address.is_empty() => return Err(BAD),
-            false => format!("{address}:9911"),
-        };
-        Ok(TowerAt { id, address, private: false })
-    }
-}
+/// The most records that we put in one session, whatever its tower grants.
+pub const MAX_UPDATES: u32 = 100_000;
 
 /// What waits for a tower.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Item {
-    /// A revoked state.
+    /// A revoked state, as rows had it before coverage was kept.
     Record(Sealed),
-    /// A channel as it is now, for a private tower: it replaces what waited of it.
+    /// A channel for a private tower, as rows had it before notes were kept.
     Channel(Vec<u8>),
     /// The channel is over, and its F.
     Over(OutPoint),
+    /// A revoked state.
+    State(Revoked),
+    /// A channel as it is now, for a private tower: it replaces what waited of it. With the number
+    /// of our commitment then.
+    Whole(Vec<u8>, u64),
+}
+
+/// A revoked state that goes to a tower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Revoked {
+    sealed: Sealed,
+    /// How many of its outputs are in no record, being worth less than their fee.
+    left_out: u64,
+    /// The number of our commitment then.
+    local: u64,
 }
 
 /// The client: one for the node, used by every channel.
 pub struct TowerClient {
-    towers: Vec<TowerAt>,
+    /// Whether states are kept for towers at all.
+    active: bool,
+    towers: Mutex<Vec<Tower>>,
+    changing: tokio::sync::Mutex<()>,
     feerate: FeeratePerKw,
     store: Store,
     keys: KeyRing,
+    vault: Vault,
     chain: BlockHash,
     news: Notify,
+    counts: Counts,
+    stop: OnceLock<watch::Sender<bool>>,
+    /// The towers that have a task.
+    served: Mutex<BTreeSet<PublicKey>>,
+    /// Held while progress with a tower is read, acted on and written.
+    turns: Mutex<BTreeMap<PublicKey, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// What happened since the start.
+#[derive(Default)]
+struct Counts {
+    backups: AtomicU64,
+    failed: AtomicU64,
+    acquired: AtomicU64,
+    exhausted: AtomicU64,
 }
 
 impl TowerClient {
-    /// A client of these towers; `feerate` is what remedies pay that are signed beforehand.
+    /// A client of the towers that the settings name, if these switch it on, and of those that were
+    /// added by command. `feerate` is what remedies pay that are signed beforehand.
+    ///
+    /// # Errors
+    /// In words, when the towers cannot be read.
     pub fn new(
-        towers: Vec<TowerAt>,
+        (active, named): (bool, &[TowerAt]),
         feerate: FeeratePerKw,
         (store, keys): (Store, KeyRing),
         chain: BlockHash,
-    ) -> Self {
-        TowerClient { towers, feerate, store, keys, chain, news: Notify::new() }
+    ) -> Result<Self, String> {
+        let towers = if active { list::load(named, &store)? } else { Vec::new() };
+        Ok(TowerClient {
+            active,
+            towers: Mutex::new(towers),
+            changing: Default::default(),
+            feerate,
+            vault: Vault::new(&keys),
+            store,
+            keys,
+            chain,
+            news: Notify::new(),
+            counts: Counts::default(),
+            stop: OnceLock::new(),
+            served: Mutex::default(),
+            turns: Mutex::default(),
+        })
     }
 
-    /// Whether there are towers.
+    /// Whether states are kept for towers, also for some that may be added yet.
     pub fn is_on(&self) -> bool {
-        !self.towers.is_empty()
+        self.active
+    }
+
+    /// What remedies pay that are signed beforehand.
+    pub fn feerate(&self) -> FeeratePerKw {
+        self.feerate
     }
 
     /// What waits in the queue may be durable now.
@@ -98,37 +143,34 @@ impl TowerClient {
 
     /// Serves every tower until `stop`.
     pub fn run(self: &Arc<Self>, stop: &watch::Sender<bool>) {
-        for tower in &self.towers {
-            let (client, tower, stop) = (self.clone(), tower.clone(), stop.subscribe());
-            tokio::spawn(async move { client.serve(&tower, stop).await });
+        // Called once.
+        let _ = self.stop.set(stop.clone());
+        self.towers().iter().for_each(|tower| self.start(tower.id));
+    }
+
+    /// Serves this tower, if it is not served already.
+    fn start(self: &Arc<Self>, id: PublicKey) {
+        let Some(stop) = self.stop.get().map(watch::Sender::subscribe) else { return };
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if served.insert(id) {
+            let client = self.clone();
+            tokio::spawn(async move { client.serve(&id, stop).await });
         }
     }
 
-    fn queue(&self, tower: &TowerAt, (channel, number): (u64, u64), item: &Item, rows: &mut Unit) {
-        let key = [key(tower, channel).as_slice(), &number.to_be_bytes()].concat();
+    /// To be held while progress with this tower is read, acted on and written.
+    fn turn(&self, id: &PublicKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(*id).or_default().clone()
+    }
+
+    fn queue(&self, tower: &Tower, (channel, number): (u64, u64), item: &Item, rows: &mut Unit) {
+        let key = [key(&tower.id, channel).as_slice(), &number.to_be_bytes()].concat();
         rows.put(Table::TowerQueue, key, encode(item));
     }
 }
 
 /// How the keys of a tower's rows about a channel begin.
-fn key(tower: &TowerAt, channel: u64) -> Vec<u8> {
-    [tower.id.serialize().as_slice(), &channel.to_be_bytes()].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tower_is_named_by_key_and_address() {
-        let id =
-            "02".to_owned() + "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
-        let tower: TowerAt = format!("{id}@127.0.0.1:9000").parse().unwrap();
-        assert_eq!((tower.address.as_str(), tower.private), ("127.0.0.1:9000", false));
-        let tower: TowerAt = format!("{id}@tower.example").parse().unwrap();
-        assert_eq!(tower.address, "tower.example:9911");
-        for bad in ["", "02@a:1", &id, &format!("{id}@")] {
-            assert!(bad.parse::<TowerAt>().is_err(), "{bad}");
-        }
-    }
+fn key(tower: &PublicKey, channel: u64) -> Vec<u8> {
+    [tower.serialize().as_slice(), &channel.to_be_bytes()].concat()
 }

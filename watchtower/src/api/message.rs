@@ -4,13 +4,17 @@
 //!     client (a key for each session)          tower
 //!     Hello { version, chain }         ->
 //!                                      <-  Welcome { what it grants, how far the session is }
-//!     Put { sequence, records }        ->
+//!     Put { sequence, records, note }  ->
 //!                                      <-  Stored { receipt }          once on disk
+//!     Recall { None }                  ->
+//!                                      <-  Recalled { note }           as it was handed in
 //!     End                              ->                              the channel is closed
 //!                                      <-  Done                        all of it is deleted
 //!
 //!     PutChannel, Reveal, DropChannel  ->  private mode: clients that the tower's owner named
 //!                                      <-  Done | Refused { why }
+//!     Recall { Some(F) }               ->
+//!                                      <-  Recalled { note }
 //! ```
 //!
 //! A message is postcard: a variant's number, then its fields in order.
@@ -26,6 +30,8 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u16 = 1;
 /// The longest script that is accepted for anything here is inside this many bytes of records.
 pub const MAX_PUT: usize = MAX_SEALED;
+/// The longest note that is kept beside a session or a channel, in bytes.
+pub const MAX_NOTE: usize = 128;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,11 +49,19 @@ pub enum Request {
         sequence: u64,
         /// The records, of at most [`MAX_PUT`] bytes together.
         records: Vec<Sealed>,
+        /// What the tower keeps of the session beside them, in place of what it kept before: at
+        /// most [`MAX_NOTE`] bytes that mean something to the client alone.
+        note: Vec<u8>,
     },
     /// Delete the session and its records.
     End,
-    /// Keep this channel, or replace what there is of it: [`crate::private::PrivateChannel`].
-    PutChannel(Vec<u8>),
+    /// Keep this channel, or replace what there is of it.
+    PutChannel {
+        /// [`crate::private::PrivateChannel`].
+        body: Vec<u8>,
+        /// As in [`Request::Put`].
+        note: Vec<u8>,
+    },
     /// The peer revoked this state.
     Reveal {
         /// The channel's F.
@@ -59,6 +73,8 @@ pub enum Request {
     },
     /// Forget this channel.
     DropChannel(OutPoint),
+    /// What note is kept: of the session, or of the channel with this F.
+    Recall(Option<OutPoint>),
 }
 
 /// What the tower answers.
@@ -68,6 +84,8 @@ pub enum Reply {
     Welcome(Welcome),
     /// To Put.
     Stored(Receipt),
+    /// To Recall: empty if there is none.
+    Recalled(Vec<u8>),
     /// To the others.
     Done,
     /// Nothing was changed.
@@ -124,8 +142,8 @@ pub enum Refusal {
     /// The tower takes no more sessions.
     #[error("the tower is full")]
     TowerFull,
-    /// A record is empty, or a message has too many bytes of them.
-    #[error("a record is empty, or they are too long together")]
+    /// A record is empty, or a message has too many bytes of them, or of a note.
+    #[error("a record is empty, or they are too long together, or the note is")]
     TooLong,
     /// Requests come faster than the tower allows.
     #[error("too many requests: try again later")]

@@ -91,6 +91,31 @@ impl Driver {
         Ok(keeper.note(client, (index, &open.contract), fresh, rows))
     }
 
+    /// Towers may have been added while the daemon was off: what both sides agree on now is kept
+    /// for them from now on.
+    pub(super) async fn begin_with_towers(&mut self) {
+        let runs = self.channel.funded().is_some_and(|open| {
+            open.life.spent_by.is_none() && !open.life.behind && self.record.is_some()
+        });
+        if !runs {
+            return;
+        }
+        let mut rows = Unit::new();
+        match self.note_for_towers(&mut rows) {
+            Ok(waits) if !rows.is_empty() => {
+                let towers = self.services.towers.clone();
+                let report = move |_| {
+                    if waits {
+                        towers.wake()
+                    }
+                };
+                self.services.store.enqueue(rows, report).await;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(channel = self.index, "towers: {error}"),
+        }
+    }
+
     /// The channel is over: towers need not watch it any more.
     pub(super) async fn leave_towers(&mut self) {
         let client = &self.services.towers;

@@ -27,6 +27,8 @@ pub mod send_coins;
 pub mod send_payment;
 pub mod subscribe_invoices;
 pub mod sweeps;
+pub mod tower_coverage;
+pub mod towers;
 pub mod transactions;
 pub mod wallet;
 

@@ -1,0 +1,131 @@
+//! Towers as witnesses against an old copy of the database: with each state that a tower gets goes
+//! a note of how far our own commitments were, sealed so that only we can have written it (rules
+//! 4.4). At the start the notes are asked for; one that tells of a later state than the database
+//! shows that the database is old.
+
+use super::{Tower, TowerClient};
+use crate::backup::vault::{Kind, Vault};
+use crate::channels::services::Services;
+use crate::channels::ToChannel;
+use crate::desk::{decode_as, encode};
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::OutPoint;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the start waits for towers. One that answers later is heard all the same.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    tower: PublicKey,
+    channel: u64,
+    /// The number of our commitment.
+    local: u64,
+}
+
+/// What a tower keeps beside a channel's records: the number of our commitment.
+pub(super) fn seal_note(
+    vault: &Vault,
+    (tower, channel): (&PublicKey, u64),
+    local: u64,
+) -> Result<Vec<u8>, String> {
+    let note = Note { tower: *tower, channel, local };
+    vault.seal(Kind::TowerNote, &encode(&note)).map_err(|error| error.to_string())
+}
+
+/// The number in a note; none if it is not one of ours for this tower and channel.
+fn open_note(vault: &Vault, of: (&PublicKey, u64), note: &[u8]) -> Option<u64> {
+    let plain = vault.open(Kind::TowerNote, note).ok()?;
+    let note: Note = decode_as("a tower's note", &plain).ok()?;
+    ((&note.tower, note.channel) == of).then_some(note.local)
+}
+
+impl TowerClient {
+    /// The number of our commitment that this tower has a note of.
+    async fn witnessed(
+        &self,
+        tower: &Tower,
+        (channel, funding): (u64, OutPoint),
+    ) -> Result<Option<u64>, String> {
+        let note = match tower.private {
+            true => self.recall(tower, &self.keys.node_secret(), Some(funding)).await?,
+            false => {
+                let session = self.progress(&tower.id, channel)?.full;
+                let secret = self.session(&tower.id, channel, session);
+                self.recall(tower, &secret, None).await?
+            }
+        };
+        let number = open_note(&self.vault, (&tower.id, channel), &note);
+        if number.is_none() && !note.is_empty() {
+            tracing::warn!(channel, "watchtower {}: its note is none of ours", tower.id);
+        }
+        Ok(number)
+    }
+}
+
+/// Asks every tower how far it knows our channels to be, and tells them. Returns when all have
+/// answered, or after a while: no answer holds up the start.
+pub async fn ask_towers(services: &Arc<Services>) {
+    let channels: Vec<(u64, OutPoint)> = (services.registry.all().iter())
+        .filter_map(|handle| Some((handle.index, handle.outpoint?)))
+        .collect();
+    let towers = services.towers.towers();
+    let asked = towers.into_iter().filter(|tower| tower.active).map(|tower| {
+        let (services, channels) = (services.clone(), channels.clone());
+        tokio::spawn(async move { ask_one(&services, &tower, &channels).await })
+    });
+    let asked: Vec<_> = asked.collect();
+    let all = async {
+        for tower in asked {
+            // What went wrong there is told there.
+            let _ = tower.await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        tracing::warn!("not all watchtowers answer: the start does not wait for them");
+    }
+}
+
+async fn ask_one(services: &Services, tower: &Tower, channels: &[(u64, OutPoint)]) {
+    for channel in channels {
+        match services.towers.witnessed(tower, *channel).await {
+            Ok(Some(number)) => {
+                if let Some(handle) = services.registry.by_index(channel.0) {
+                    handle.tell(ToChannel::Witnessed(number)).await;
+                }
+            }
+            Ok(None) => {}
+            Err(why) => {
+                tracing::warn!("watchtower {} bears no witness: {why}", tower.id);
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::keys::{KeyRing, Seed};
+    use bitcoin::Network;
+    use fulmen_watchtower::api::message::MAX_NOTE;
+
+    #[test]
+    fn a_note_is_for_one_tower_and_one_channel() {
+        let vault = |n: u8| {
+            let keys = KeyRing::new(&Seed::from_entropy([n; 32], 0), Network::Regtest).unwrap();
+            (Vault::new(&keys), keys.node_id())
+        };
+        let ((ours, tower), (theirs, other)) = (vault(1), vault(2));
+        let note = seal_note(&ours, (&tower, u64::MAX), u64::MAX).unwrap();
+        assert!(note.len() <= MAX_NOTE, "{}", note.len());
+        assert_eq!(open_note(&ours, (&tower, u64::MAX), &note), Some(u64::MAX));
+        assert_eq!(open_note(&ours, (&other, u64::MAX), &note), None);
+        assert_eq!(open_note(&ours, (&tower, 7), &note), None);
+        assert_eq!(open_note(&theirs, (&tower, u64::MAX), &note), None);
+        assert_eq!(open_note(&ours, (&tower, u64::MAX), &[]), None);
+    }
+}
