@@ -148,7 +148,7 @@ fn batches<'a>(world: &World<'a>, ripe: Vec<&'a Wanted>) -> Vec<Batch<'a>> {
         let claims: Vec<&Wanted> =
             version.claims.iter().filter_map(|(_, claim)| rest.get(claim).copied()).collect();
         let whole = claims.len() == version.claims.len();
-        if !whole || must_split(&claims, version, world.height) {
+        if !whole || must_split(&claims, version, world) {
             broken.push(version);
             continue;
         }
@@ -168,9 +168,12 @@ fn batches<'a>(world: &World<'a>, ripe: Vec<&'a Wanted>) -> Vec<Batch<'a>> {
 }
 
 /// Whether the claims of `version` are to go on apart, and the first of them can pay for that.
-fn must_split(claims: &[&Wanted], version: &Version, height: Height) -> bool {
-    let apart = claims.len() > 1 && claims.iter().any(|wanted| alone(wanted, height));
-    let parts = together(claims.iter().copied(), height);
+fn must_split(claims: &[&Wanted], version: &Version, world: &World) -> bool {
+    let (height, entering) = (world.height, world.estimates.entering);
+    let lags = |wanted: &&Wanted| !affords(wanted, entering);
+    let leaves = |wanted: &&Wanted| alone(wanted, height) || lags(wanted);
+    let apart = claims.len() > 1 && claims.iter().any(leaves);
+    let parts = together(claims.iter().copied().filter(|wanted| !lags(wanted)), height);
     let richest = parts.iter().map(|part| budget_of(part)).max().unwrap_or_default();
     let step = FeeratePerKw::FLOOR.fee(version.weight);
     apart && richest >= version.fee.saturating_add(step)
@@ -206,9 +209,10 @@ impl World<'_> {
         let past = batch.stands.or(batch.splits.first().copied());
         let price = self.price(&batch.claims, past);
         let (claims, waits) = match batch.stands {
-            None => worthwhile(&batch.claims, &price),
+            None => worthwhile(&batch.claims, &price, self.estimates.entering),
             Some(_) => (batch.claims.clone(), Vec::new()),
         };
+        let price = if waits.is_empty() { price } else { self.price(&claims, past) };
         let parent = claims.first().and_then(|wanted| wanted.parent.as_ref());
         let stays = |version| self.is_enough(&claims, version, &price);
         if claims.is_empty() || batch.stands.is_some_and(stays) {
@@ -331,33 +335,38 @@ fn with_parent((fee, weight): (Sat, u64), parent: Option<&Parent>) -> (Sat, u64)
 fn rough_weight(claims: &[&Wanted]) -> u64 {
     const FRAME: u64 = 42 + 124;
     const COIN: u64 = 272;
-    let weigh = |wanted: &&Wanted| {
-        let own = wanted.claim.spend.weight();
-        let parent = wanted.parent.as_ref().map_or(0, Parent::weight);
-        let output = match &wanted.claim.pays {
-            Pays::Beside(output) => output.weight().to_wu(),
-            _ => 0,
-        };
-        own.saturating_add(parent).saturating_add(output)
-    };
-    let sum = claims.iter().map(weigh).fold(FRAME, u64::saturating_add);
+    let sum = claims.iter().map(|wanted| weigh(wanted)).fold(FRAME, u64::saturating_add);
     match claims.iter().any(|wanted| wanted.lacks_fee()) {
         true => sum.saturating_add(COIN),
         false => sum,
     }
 }
 
+/// What a claim adds to a transaction's weight, with the commitment that it pays for.
+fn weigh(wanted: &Wanted) -> u64 {
+    let parent = wanted.parent.as_ref().map_or(0, Parent::weight);
+    let output = match &wanted.claim.pays {
+        Pays::Beside(output) => output.weight().to_wu(),
+        _ => 0,
+    };
+    wanted.claim.spend.weight().saturating_add(parent).saturating_add(output)
+}
+
+/// Whether a claim's own budget pays for its own weight: if not, it would hold up those with it.
+fn affords(wanted: &Wanted, rate: FeeratePerKw) -> bool {
+    wanted.is_fixed() || rate.fee(weigh(wanted)) <= wanted.budget()
+}
+
 /// The claims that are worth their own weight at this feerate, and those that wait for a lower
-/// one. With a deadline each is offered what its budget allows.
+/// one. With a deadline each is offered what its budget allows, if that enters the mempool.
 fn worthwhile<'a>(
     claims: &[&'a Wanted],
     price: &Price,
+    entering: FeeratePerKw,
 ) -> (Vec<&'a Wanted>, Vec<(OutPoint, Waits)>) {
     let rate = price.rate;
-    let worth = |wanted: &&Wanted| {
-        let cost = rate.fee(wanted.claim.spend.weight());
-        price.horizon.is_some() || wanted.is_fixed() || cost <= wanted.budget()
-    };
+    let at = if price.horizon.is_some() { entering } else { rate };
+    let worth = |wanted: &&Wanted| affords(wanted, at);
     let (worthy, others): (Vec<&Wanted>, Vec<&Wanted>) = claims.iter().partition(|w| worth(w));
     let waits = others.iter().map(|wanted| (wanted.outpoint(), Waits::Uneconomic(rate)));
     let waits = waits.collect();

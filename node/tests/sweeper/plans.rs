@@ -200,6 +200,22 @@ fn a_fee_spike_is_followed_up_to_the_budget() {
 }
 
 #[test]
+fn what_cannot_pay_for_itself_in_a_spike_does_not_hold_up_the_others() {
+    let two = vec![delayed(due(1, HE, 250_000, 40), 1), delayed(due(2, HE, 20_000, 40), 1)];
+    let mut story = Story::of(two);
+    assert_eq!(story.publish().claims, [at(1), at(2)]);
+    let dear = || Estimates { entering: kw(75_000), ..estimates([76_000; 4]) };
+    story.estimates = dear();
+    let draft = story.publish();
+    assert_eq!(draft.claims, [at(1)]);
+    assert!(draft.built.fee <= Sat::new(125_000), "{}", draft.built.fee);
+    assert!(matches!(story.plan().waits[&at(2)], Waits::Uneconomic(_)));
+    story.estimates = estimates(CALM);
+    story.coins.push(coin(202, 20_000));
+    assert_eq!(story.publish().claims, [at(2)]);
+}
+
+#[test]
 fn what_just_enters_the_mempool_is_published() {
     for entering in [253, 1_001, 12_650, 12_651, 33_333] {
         for wanted in [
