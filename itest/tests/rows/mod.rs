@@ -20,7 +20,9 @@
 //! blocks, one by one where something is spent, and start again up to four times.
 
 mod chain;
+mod harder;
 mod money;
+mod spike;
 mod story;
 mod table;
 mod world;
@@ -30,7 +32,6 @@ use std::collections::BTreeSet;
 use chain::Paper;
 use fulmen_itest::failure::Result;
 use table::{Row, GROUPS};
-use world::World;
 
 #[test]
 fn thirty_rows_touch_each_transaction_of_the_paper() {
@@ -43,40 +44,55 @@ fn thirty_rows_touch_each_transaction_of_the_paper() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_peer_is_gone_and_nobody_knows_a_preimage() -> Result<()> {
-    World::plays(&table::GONE).await
+    story::plays(&table::GONE).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_peer_races_and_both_know_all_preimages() -> Result<()> {
-    World::plays(&table::RACING).await
+    story::plays(&table::RACING).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_peer_is_gone_and_we_know_our_preimages() -> Result<()> {
-    World::plays(&table::KNOWING).await
+    story::plays(&table::KNOWING).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_take_back_what_they_offered_and_six_blocks_are_gone_after_each_step() -> Result<()> {
-    World::plays(&table::SHAKEN).await
+    story::plays(&table::SHAKEN).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cheater_is_caught_and_six_blocks_are_gone_after_each_step() -> Result<()> {
-    World::plays(&table::CAUGHT).await
+    story::plays(&table::CAUGHT).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cheater_takes_second_stages_while_we_are_off() -> Result<()> {
-    World::plays(&table::ROBBED).await
+    story::plays(&table::ROBBED).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_tower_watches_while_we_are_off() -> Result<()> {
-    World::plays(&table::WATCHED).await
+    story::plays(&table::WATCHED).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_altruist_tower_watches_while_we_are_off() -> Result<()> {
-    World::plays(&table::SEALED).await
+    story::plays(&table::SEALED).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_feerate_jumps_from_1_to_300_sat_per_vbyte() -> Result<()> {
+    spike::plays().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_version_of_a_claim_gets_into_the_block() -> Result<()> {
+    harder::another_form_confirms().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_peer_takes_one_of_the_outputs_that_we_take_together() -> Result<()> {
+    harder::the_peer_takes_one_of_a_batch().await
 }

@@ -1,7 +1,7 @@
 //! Where the money of a channel goes, output by output: what the contract says, and what the chain
 //! shows. Every satoshi of F is Alice's, Bob's, the miners', or an anchor that nobody took.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{OutPoint, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
@@ -220,5 +220,14 @@ impl Tree {
     pub fn papers(&self) -> BTreeSet<Paper> {
         let spends = self.outputs.iter().filter_map(|output| output.spent);
         spends.map(|(_, paper)| paper).chain([Paper::C]).collect()
+    }
+
+    /// How many second stages there are in the transaction that has most of them.
+    pub fn together(&self) -> usize {
+        let mut counts = BTreeMap::new();
+        for (txid, paper) in self.outputs.iter().filter_map(|output| output.spent) {
+            *counts.entry(txid).or_insert(0) += usize::from(paper.is_second_stage());
+        }
+        counts.into_values().max().unwrap_or(0)
     }
 }

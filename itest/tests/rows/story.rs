@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::OutPoint;
 use bitcoincore_rpc::RpcApi;
+use fulmen_itest::bitcoind::Bitcoind;
 use fulmen_itest::failure::Result;
 use fulmen_itest::regtest::Daemon;
 use fulmen_itest::wait::{self, PATIENCE};
@@ -19,51 +21,52 @@ use fulmen_channel::params::CommitmentFormat::StaticRemoteKey;
 
 /// Who is there.
 #[derive(Clone, Copy, Debug)]
-struct Here {
-    alice: bool,
-    bob: bool,
-    tower: bool,
+pub struct Here {
+    pub alice: bool,
+    pub bob: bool,
+    pub tower: bool,
 }
 
-/// What each wallet held before.
-struct Before {
-    alice: i64,
-    bob: i64,
+impl Here {
+    pub const ALICE: Here = Here { alice: true, bob: false, tower: false };
+    pub const BOTH: Here = Here { alice: true, bob: true, tower: false };
 }
 
-/// The chain while the group is played.
-struct Play<'a> {
-    world: &'a World,
-    ledger: Ledger,
+/// A group while it is played.
+pub struct Play {
+    pub world: World,
+    pub ledger: Ledger,
+    /// What is worth less is not waited for.
+    pub least: u64,
+    /// The channels whose HTLCs Bob took, though he is gone.
+    pub lost: BTreeSet<OutPoint>,
+    /// What each wallet held before: Alice's, Bob's.
+    before: [i64; 2],
     /// What was spent in blocks that are gone again.
     shaken: BTreeSet<OutPoint>,
 }
 
-impl World {
-    /// Plays a group from the opening of its channels to the accounts.
-    pub async fn plays(group: &'static Group) -> Result<()> {
-        let world = World::begins(group).await?;
-        let before = Before { alice: held(&world.alice).await?, bob: held(&world.bob).await? };
-        world.publishes().await?;
-        let mut play = Play { world: &world, ledger: Ledger::new(), shaken: BTreeSet::new() };
-        let tower = group.tower != Watched::Nobody;
-        let expired = world.channels.iter().flat_map(|it| &it.htlcs).map(|it| it.expiry).max();
-        if group.away {
-            // Until all HTLCs have expired, and what is done then is done.
-            let here = Here { alice: false, bob: group.races, tower };
-            play.goes_on(here, Some(expired.unwrap_or(0) + 3)).await?;
-            world.alice.starts().await?;
-        } else {
-            // All commitments are in the block when somebody acts on one.
-            play.goes_on(Here { alice: true, bob: false, tower: false }, Some(0)).await?;
-            if group.races {
-                world.bob.starts().await?;
-            }
+/// Plays a group from the opening of its channels to the accounts.
+pub async fn plays(group: &'static Group) -> Result<()> {
+    let mut play = Play::begins(group).await?;
+    let tower = group.tower != Watched::Nobody;
+    if group.away {
+        let htlcs = play.world.channels.iter().flat_map(|channel| &channel.htlcs);
+        let expired = htlcs.map(|htlc| htlc.expiry).max().unwrap_or(0);
+        // What is done when all HTLCs have expired is done.
+        play.goes_on(Here { alice: false, bob: group.races, tower }, Some(expired + 3)).await?;
+        play.world.alice.starts().await?;
+    } else {
+        play.confirms().await?;
+        if group.races {
+            play.world.bob.starts().await?;
         }
-        play.goes_on(Here { alice: true, bob: group.races, tower }, None).await?;
-        play.ends(&before).await
     }
+    play.goes_on(Here { alice: true, bob: group.races, tower }, None).await?;
+    play.ends().await
+}
 
+impl World {
     /// Each row's commitment waits for a block, and those who are to know preimages do.
     async fn publishes(&self) -> Result<()> {
         let group = self.group;
@@ -111,36 +114,68 @@ impl World {
     }
 }
 
+/// A block of just these transactions, in hex, whatever waits in the mempool.
+pub fn block_of(bitcoind: &Bitcoind, txs: &[String]) -> Result<()> {
+    let rpc = bitcoind.rpc();
+    // An address of its own, so that no block is one that was invalidated.
+    let address = rpc.get_new_address(None, None)?.assume_checked().to_string();
+    let _: Value = rpc.call("generateblock", &[json!(address), json!(txs)])?;
+    Ok(())
+}
+
 /// All coins of a wallet.
 async fn held(daemon: &Daemon) -> Result<i64> {
     Ok(daemon.coins().await?.total_balance)
 }
 
-impl Play<'_> {
-    /// Mines, whoever is there following, until nothing of theirs is left, or nothing of it before
-    /// the block `limit`. What may be taken in the next block must wait for it in the mempool.
-    async fn goes_on(&mut self, here: Here, limit: Option<u64>) -> Result<()> {
-        let bitcoind = self.world.bitcoind();
+impl Play {
+    /// All commitments wait for a block. Alice is there, unless she is away.
+    pub async fn begins(group: &'static Group) -> Result<Play> {
+        let world = World::begins(group).await?;
+        let before = [held(&world.alice).await?, held(&world.bob).await?];
+        world.publishes().await?;
+        let (ledger, shaken) = (Ledger::new(), BTreeSet::new());
+        let lost = BTreeSet::new();
+        Ok(Play { world, ledger, least: 0, lost, before, shaken })
+    }
+
+    /// All commitments are in a block.
+    pub async fn confirms(&mut self) -> Result<()> {
+        self.goes_on(Here::ALICE, Some(0)).await
+    }
+
+    /// Mines, whoever is there following, until nothing of theirs is left that may be taken in the
+    /// block `limit` or before. What may be in the next block must wait for it in the mempool.
+    pub async fn goes_on(&mut self, here: Here, limit: Option<u64>) -> Result<()> {
         loop {
-            self.follow(here).await?;
-            self.ledger.catches_up(bitcoind)?;
+            let ripe = self.waits(here, limit).await?;
             let next = self.ledger.tip() + 1;
-            let open = self.open(here);
-            let ripe: Vec<_> = open.iter().filter(|(_, from, _)| *from <= next).collect();
-            for (outpoint, _, what) in &ripe {
-                wait::until(format!("{what}: {outpoint} is taken"), PATIENCE, || {
-                    Ok(waiting_spend(bitcoind, outpoint)?.map(drop))
-                })?;
-            }
-            let first = open.iter().map(|(_, from, _)| *from).min();
-            match first {
-                _ if !ripe.is_empty() => self.mines(ripe.iter().map(|(out, ..)| *out).collect())?,
+            match self.first(here) {
+                _ if !ripe.is_empty() => self.mines(ripe)?,
                 Some(first) if limit.is_none_or(|limit| first <= limit) => {
-                    bitcoind.mine(first - next)?;
+                    self.world.bitcoind().mine(first - next)?;
                 }
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// Waits until all that may be taken in the next block waits for it: what that is, up to
+    /// `limit`.
+    pub async fn waits(&mut self, here: Here, limit: Option<u64>) -> Result<Vec<OutPoint>> {
+        self.follow(here).await?;
+        let bitcoind = self.world.bitcoind();
+        self.ledger.catches_up(bitcoind)?;
+        let last = (self.ledger.tip() + 1).min(limit.unwrap_or(u64::MAX));
+        let mut ripe = Vec::new();
+        for (outpoint, _, what) in self.open(here).into_iter().filter(|(_, from, _)| *from <= last)
+        {
+            wait::until(format!("{what}: {outpoint} is taken"), PATIENCE, || {
+                Ok(waiting_spend(bitcoind, &outpoint)?.map(drop))
+            })?;
+            ripe.push(outpoint);
+        }
+        Ok(ripe)
     }
 
     async fn follow(&self, here: Here) -> Result<()> {
@@ -152,7 +187,8 @@ impl Play<'_> {
     }
 
     /// A block with what waits. If `taken` is spent for the first time it is gone again, with the
-    /// five before it, and others are there that hold nothing.
+    /// five before it, and others are there that hold nothing but the commitments: without these
+    /// either side may publish its own anew, which is as good and another row.
     fn mines(&mut self, taken: Vec<OutPoint>) -> Result<()> {
         let bitcoind = self.world.bitcoind();
         bitcoind.mine(1)?;
@@ -161,14 +197,27 @@ impl Play<'_> {
         if !self.world.group.reorgs || self.shaken.len() == known {
             return Ok(());
         }
+        self.ledger.catches_up(bitcoind)?;
+        let first = self.ledger.tip() - 5;
+        let spends = self.world.channels.iter().map(|it| self.ledger.spend(&it.funding));
+        let commitments = spends.flatten().map(|(txid, _)| self.ledger.tx(&txid));
+        let gone = commitments.filter(|(height, _)| *height >= first);
+        let again: Vec<String> = gone.map(|(_, tx)| serialize_hex(tx)).collect();
         let rpc = bitcoind.rpc();
-        let first = rpc.get_block_hash(bitcoind.height()? - 5)?;
-        rpc.invalidate_block(&first)?;
-        let address = rpc.get_new_address(None, None)?.assume_checked().to_string();
-        for _ in 0..7 {
-            let _: Value = rpc.call("generateblock", &[json!(address), json!([])])?;
-        }
-        Ok(())
+        rpc.invalidate_block(&rpc.get_block_hash(first)?)?;
+        block_of(bitcoind, &again)?;
+        (0..6).try_for_each(|_| block_of(bitcoind, &[]))
+    }
+
+    /// What became of each channel.
+    pub fn trees(&self) -> Vec<(&Channel, Tree)> {
+        let channels = self.world.channels.iter();
+        channels.filter_map(|channel| Some((channel, channel.tree(&self.ledger)?))).collect()
+    }
+
+    /// When the next of that may be taken.
+    pub fn first(&self, here: Here) -> Option<u64> {
+        self.open(here).into_iter().map(|(_, from, _)| from).min()
     }
 
     /// What those who are there may take and have not, the first block that may hold that, and
@@ -180,7 +229,8 @@ impl Play<'_> {
                 open.push((channel.funding, 0, format!("{}: F", channel.row)));
                 continue;
             };
-            for output in tree.outputs.iter().filter(|output| output.spent.is_none()) {
+            let left = tree.outputs.iter().filter(|output| output.spent.is_none());
+            for output in left.filter(|output| output.value >= self.least) {
                 let from = channel.earliest(output, here, self.world.group);
                 let what = format!("{}: {:?}", channel.row, output.what);
                 open.extend(from.map(|from| (output.outpoint, from, what)));
@@ -190,8 +240,8 @@ impl Play<'_> {
     }
 
     /// The accounts.
-    async fn ends(&mut self, before: &Before) -> Result<()> {
-        let World { group, alice, bob, .. } = self.world;
+    pub async fn ends(&mut self) -> Result<()> {
+        let World { group, alice, bob, .. } = &self.world;
         // What is found out about payments counts when it is deep.
         self.world.bitcoind().mine(6)?;
         self.follow(Here { alice: true, bob: group.races, tower: false }).await?;
@@ -200,27 +250,32 @@ impl Play<'_> {
         let (mut paid, mut papers) = (0, Vec::new());
         for channel in &self.world.channels {
             let tree = channel.tree(&self.ledger).expect("a commitment");
-            let due = channel.due(&tree, true, |htlc| self.to_alice(htlc));
+            let due = channel.due(&tree, true, |htlc| self.to_alice(channel, htlc));
             channel.balances_out(&tree, due);
             paid += tree.paid(channel);
             papers.push((channel.row, tree.papers()));
+            let row = channel.row;
+            if group.bob_knows && row.is_cheat_of_many() {
+                assert!(tree.together() > 1, "{row}: the cheater puts second stages together");
+            }
         }
         for (row, papers) in &papers {
             println!("  {row}: {papers:?}");
             let missing: Vec<_> = row.shows.iter().filter(|it| !papers.contains(it)).collect();
             assert!(missing.is_empty(), "{row}: there is no {missing:?} in {papers:?}");
         }
-        self.has(alice, true, before.alice).await?;
+        self.has(alice, true, self.before[0]).await?;
         if group.races {
-            self.has(bob, false, before.bob).await?;
+            self.has(bob, false, self.before[1]).await?;
         }
         self.knows(alice, paid).await
     }
 
     /// Who an HTLC goes to.
-    fn to_alice(&self, htlc: &Htlc) -> Option<bool> {
+    fn to_alice(&self, channel: &Channel, htlc: &Htlc) -> Option<bool> {
         let group = self.world.group;
         match (htlc.by_alice, group.races) {
+            _ if self.lost.contains(&channel.funding) => Some(false),
             // Bob shows the preimage at once, while Alice has to wait. Nobody tells that of one
             // which is not on both commitments for good.
             (true, true) => Some(!group.bob_knows || htlc.is_late()),
@@ -236,7 +291,7 @@ impl Play<'_> {
         for channel in &self.world.channels {
             let tree = channel.tree(&self.ledger).expect("a commitment");
             let taken = channel.taken(&tree, alice);
-            let due = channel.due(&tree, alice, |htlc| self.to_alice(htlc));
+            let due = channel.due(&tree, alice, |htlc| self.to_alice(channel, htlc));
             assert_eq!(taken.sat, due, "{}: {}'s", channel.row, daemon.name());
             gained += due;
             txids.extend(taken.txids);

@@ -33,6 +33,8 @@ pub enum InFlight {
     Dust,
     Both,
     Twenty,
+    /// Two that are worth a claim at 300 sat/vB, and two that are not.
+    Uneven,
 }
 
 /// A row, from Alice's point of view: a channel of its group's.
@@ -45,7 +47,7 @@ pub struct Row {
     pub shows: &'static [Paper],
 }
 
-const fn row(
+pub const fn row(
     who: Who,
     in_flight: InFlight,
     format: CommitmentFormat,
@@ -119,6 +121,12 @@ impl Row {
             InFlight::Received => vec![Htlc::new(false, 60_000_456)],
             InFlight::Dust => vec![Htlc::new(true, DUST + 7), Htlc::new(false, DUST + 1_011)],
             InFlight::Both => vec![Htlc::new(true, 50_000_123), Htlc::new(false, 60_000_456)],
+            InFlight::Uneven => vec![
+                Htlc::new(true, 250_000_123),
+                Htlc::new(false, 240_000_456),
+                Htlc::new(true, 20_000_789),
+                Htlc::new(false, 21_000_321),
+            ],
             InFlight::Twenty => (1..=20)
                 .map(|n| {
                     let msat = if n % 7 == 0 { DUST } else { 6_000_000 * (n % 5 + 1) };
@@ -132,6 +140,11 @@ impl Row {
     /// What Alice offers afterwards.
     pub fn late(&self) -> Option<Htlc> {
         matches!(self.who, Who::Next | Who::Revoked).then(|| Htlc::new(true, LATE.msat()))
+    }
+
+    /// Whether a cheater may put several second stages into one transaction.
+    pub fn is_cheat_of_many(&self) -> bool {
+        self.who == Who::Revoked && self.in_flight == InFlight::Twenty && self.format == Anchors
     }
 
     pub fn is_by_alice(&self) -> bool {
@@ -231,8 +244,8 @@ pub static ROBBED: Group = Group {
     races: true,
     away: true,
     rows: &[
-        row(Who::Revoked, InFlight::Both, Anchors, &[C, D, BR, HE, HT, HEBR, HTBR]),
-        row(Who::Revoked, InFlight::Twenty, StaticRemoteKey, &[C, D, BR, HE, HT, HEBR, HTBR]),
+        row(Who::Revoked, InFlight::Both, StaticRemoteKey, &[C, D, BR, HE, HT, HEBR, HTBR]),
+        row(Who::Revoked, InFlight::Twenty, Anchors, &[C, D, BR, HE, HT, HEBR, HTBR]),
         row(Who::Revoked, InFlight::Dust, Anchors, &[C, D, BR]),
     ],
     ..GONE
@@ -243,7 +256,7 @@ pub static WATCHED: Group = Group {
     name: "watched",
     tower: Watched::Private,
     rows: &[
-        row(Who::Revoked, InFlight::Both, Anchors, &[C, D, BR, HE, HT, HEBR, HTBR]),
+        row(Who::Revoked, InFlight::Twenty, Anchors, &[C, D, BR, HE, HT, HEBR, HTBR]),
         row(Who::Revoked, InFlight::Offered, StaticRemoteKey, &[C, D, BR, HE, HEBR]),
         row(Who::Revoked, InFlight::Nothing, Anchors, &[C, D, BR]),
     ],

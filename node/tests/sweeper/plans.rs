@@ -204,8 +204,7 @@ fn what_cannot_pay_for_itself_in_a_spike_does_not_hold_up_the_others() {
     let two = vec![delayed(due(1, HE, 250_000, 40), 1), delayed(due(2, HE, 20_000, 40), 1)];
     let mut story = Story::of(two);
     assert_eq!(story.publish().claims, [at(1), at(2)]);
-    let dear = || Estimates { entering: kw(75_000), ..estimates([76_000; 4]) };
-    story.estimates = dear();
+    story.estimates = Estimates { entering: kw(75_000), ..estimates([76_000; 4]) };
     let draft = story.publish();
     assert_eq!(draft.claims, [at(1)]);
     assert!(draft.built.fee <= Sat::new(125_000), "{}", draft.built.fee);
