@@ -3,6 +3,7 @@
 //! | table | what |
 //! |---|---|
 //! | session | clients' keys, how many records each has and their hash |
+//! | visit | what address each session was begun from, hashed, and when it was used last |
 //! | record | sealed records by hint |
 //! | channel | channels of private mode |
 //! | note | what clients have us keep beside a session or a channel, for themselves |
@@ -10,6 +11,7 @@
 //! | block | the last blocks processed, to follow reorganisations by |
 
 use crate::api::message::Standing;
+use crate::gatekeeper::Load;
 use crate::private::PrivateChannel;
 use crate::record::{Hint, Sealed};
 use crate::responder::{Breach, DEEP};
@@ -27,6 +29,9 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS session (
         number INTEGER PRIMARY KEY, client BLOB NOT NULL UNIQUE,
         states INTEGER NOT NULL, bytes INTEGER NOT NULL, hash BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS visit (
+        session INTEGER PRIMARY KEY, origin BLOB NOT NULL, height INTEGER NOT NULL);
+    CREATE INDEX IF NOT EXISTS visit_by_origin ON visit (origin);
     CREATE TABLE IF NOT EXISTS record (
         session INTEGER NOT NULL, hint BLOB NOT NULL, sealed BLOB NOT NULL);
     DROP INDEX IF EXISTS record_by_hint;
@@ -75,6 +80,10 @@ pub struct Session {
     pub standing: Standing,
     /// Bytes of its records.
     pub bytes: u64,
+    /// What its address is known by. Written once, not read back: [`Store::load`] counts by it.
+    pub origin: [u8; 8],
+    /// The tip when it was last added to. Not read back: [`Store::idle`] looks for it.
+    pub used: Height,
 }
 
 impl Store {
@@ -127,6 +136,32 @@ impl Store {
         Ok(self.connection.query_row(sql, [], |row| count(row, 0))?)
     }
 
+    /// What there is, and what of it is this address's.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn load(&self, origin: [u8; 8]) -> Result<Load, StoreError> {
+        let sql =
+            "SELECT count(*), coalesce(sum(bytes), 0), (SELECT count(DISTINCT origin) FROM visit)
+            FROM visit JOIN session ON session.number = visit.session WHERE origin = ?1";
+        let (sessions, disk) = (self.sessions()?, self.bytes()?);
+        let read = |row: &rusqlite::Row| {
+            let (own_sessions, own_bytes) = (count(row, 0)?, count(row, 1)?);
+            Ok(Load { sessions, disk, addresses: count(row, 2)?, own_sessions, own_bytes })
+        };
+        Ok(self.connection.query_row(sql, [origin.as_slice()], read)?)
+    }
+
+    /// The session of one record that was not added to for longest, at most up to this height.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn idle(&self, since: Height) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT session FROM visit JOIN session ON session.number = visit.session
+            WHERE states <= 1 AND height < ?1 ORDER BY height LIMIT 1";
+        Ok(self.connection.query_row(sql, [since.number()], |row| row.get(0)).optional()?)
+    }
+
     /// The session of this client.
     ///
     /// # Errors
@@ -135,7 +170,8 @@ impl Store {
         let sql = "SELECT number, states, hash, bytes FROM session WHERE client = ?1";
         let read = |row: &rusqlite::Row| {
             let standing = Standing { states: count(row, 1)?, hash: row.get(2)? };
-            Ok(Session { number: Some(row.get(0)?), standing, bytes: count(row, 3)? })
+            let (number, bytes) = (Some(row.get(0)?), count(row, 3)?);
+            Ok(Session { number, standing, bytes, ..Session::default() })
         };
         let client = client.serialize();
         Ok(self
@@ -168,7 +204,7 @@ impl Store {
         records: &[Sealed],
         note: &[u8],
     ) -> Result<bool, StoreError> {
-        let Session { standing, bytes, .. } = session;
+        let Session { standing, bytes, origin, used, .. } = session;
         let transaction = self.connection.transaction()?;
         put_note(&transaction, owner(client, None), note)?;
         let client = client.serialize();
@@ -179,6 +215,10 @@ impl Store {
         )?;
         let sql = "SELECT number FROM session WHERE client = ?1";
         let session: i64 = transaction.query_row(sql, [client.as_slice()], |row| row.get(0))?;
+        transaction.execute(
+            "INSERT INTO visit VALUES (?1, ?2, ?3) ON CONFLICT (session) DO UPDATE SET height = ?3",
+            params![session, origin.as_slice(), used.number()],
+        )?;
         {
             let same_hint = "SELECT count(*), total(sealed = ?3) FROM record
                 WHERE hint = ?2 AND session = ?1";
@@ -205,11 +245,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub fn end_session(
-        &mut self,
-        client: &PublicKey,
-        session: i64,
-    ) -> Result<Vec<Hint>, StoreError> {
+    pub fn end_session(&mut self, session: i64) -> Result<Vec<Hint>, StoreError> {
         let transaction = self.connection.transaction()?;
         let gone = {
             let sql = "SELECT DISTINCT hint FROM record AS own WHERE session = ?1 AND NOT EXISTS
@@ -219,8 +255,10 @@ impl Store {
             hints.collect::<Result<Vec<Hint>, _>>()?
         };
         transaction.execute("DELETE FROM record WHERE session = ?1", [session])?;
+        transaction.execute("DELETE FROM visit WHERE session = ?1", [session])?;
+        let own = "(SELECT client FROM session WHERE number = ?1)";
+        transaction.execute(&format!("DELETE FROM note WHERE owner = {own}"), [session])?;
         transaction.execute("DELETE FROM session WHERE number = ?1", [session])?;
-        transaction.execute("DELETE FROM note WHERE owner = ?1", [owner(client, None)])?;
         transaction.commit()?;
         Ok(gone)
     }

@@ -2,9 +2,9 @@
 //! come out, and what must last is in the store before anybody hears of it.
 
 use crate::api::message::{Receipt, Refusal, Reply, Request, Welcome, MAX_NOTE, MAX_PUT, VERSION};
-use crate::gatekeeper::Limits;
+use crate::gatekeeper::{Limits, Origin};
 use crate::private::PrivateChannel;
-use crate::record::Record;
+use crate::record::{tagged, Record};
 use crate::responder::{Breach, Means};
 use crate::store::{Session, Store, StoreError};
 use crate::watcher::{Sighting, Watcher};
@@ -17,6 +17,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// So many records of one breach are enough: whoever could sign more of them is who is wronged.
 const MAX_MEANS: usize = 8;
+
+/// A session with one record is dropped for another if nothing was added for so many blocks: four
+/// weeks.
+const IDLE: u32 = 4_032;
+/// What a record takes on disk beside itself, in bytes.
+const ROW: usize = 100;
 
 /// How a tower is set up.
 #[derive(Clone, Debug)]
@@ -107,8 +113,13 @@ impl Tower {
         !self.lock().breaches.is_empty()
     }
 
-    /// Answers a request of `client`, whose key the handshake proved.
+    /// Answers a request of a client on this machine: [`Tower::answer_from`].
     pub fn answer(&self, client: &PublicKey, request: Request) -> Reply {
+        self.answer_from(None, client, request)
+    }
+
+    /// Answers a request of `client`, whose key the handshake proved and who comes from there.
+    pub fn answer_from(&self, from: Option<Origin>, client: &PublicKey, request: Request) -> Reply {
         let answered = match request {
             Request::Hello { version, chain } => self.welcome(client, version, chain),
             Request::Put { note, .. } | Request::PutChannel { note, .. }
@@ -116,7 +127,9 @@ impl Tower {
             {
                 Ok(Reply::Refused(Refusal::TooLong))
             }
-            Request::Put { sequence, records, note } => self.put(client, sequence, &records, &note),
+            Request::Put { sequence, records, note } => {
+                self.put((from, client), sequence, &records, &note)
+            }
             Request::Recall(of) => self.lock().store.note(client, of.as_ref()).map(Reply::Recalled),
             Request::End => self.end(client),
             Request::PutChannel { .. } | Request::Reveal { .. } | Request::DropChannel(_)
@@ -158,7 +171,7 @@ impl Tower {
 
     fn put(
         &self,
-        client: &PublicKey,
+        (from, client): (Option<Origin>, &PublicKey),
         sequence: u64,
         records: &[crate::record::Sealed],
         note: &[u8],
@@ -175,18 +188,26 @@ impl Tower {
         if session.standing.states != sequence {
             return Ok(Reply::Refused(Refusal::Sequence(session.standing.states)));
         }
-        let has_no_room = session.number.is_none()
-            && inner.store.sessions()? >= limits.max_sessions
-            || inner.store.bytes()? >= limits.max_disk;
-        if has_no_room {
+        let origin = self.origin(from, client);
+        let used = inner.store.tip()?.map(|(height, _)| height).unwrap_or_default();
+        if session.number.is_none() && limits.is_crowded(inner.store.sessions()?) {
+            inner.drop_idle(used)?;
+        }
+        let load = inner.store.load(origin)?;
+        let has_room = match session.number {
+            Some(_) => limits.admits_records(&load),
+            None => limits.admits_session(&load),
+        };
+        if !has_room {
             return Ok(Reply::Refused(Refusal::TowerFull));
         }
         let standing = records.iter().fold(session.standing, |all, record| all.after(record));
+        let bytes = records.len().saturating_mul(ROW).saturating_add(bytes);
         let bytes = session.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         if standing.states > limits.max_states || bytes > limits.max_bytes {
             return Ok(Reply::Refused(Refusal::SessionFull));
         }
-        let session = Session { standing, bytes, ..session };
+        let session = Session { standing, bytes, origin, used, ..session };
         if !inner.store.put_records(client, &session, records, note)? {
             return Ok(Reply::Refused(Refusal::SessionFull));
         }
@@ -194,12 +215,20 @@ impl Tower {
         Ok(Reply::Stored(Receipt::sign(standing, client, &self.setup.secret)))
     }
 
+    /// What a session's address is known by in the store: nobody can tell the address from it. A
+    /// client on this machine counts as an address of its own: all who come by a proxy or an onion
+    /// service look alike, and as one they would have but one share.
+    fn origin(&self, from: Option<Origin>, client: &PublicKey) -> [u8; 8] {
+        let client = client.serialize();
+        let whence = from.as_ref().map_or(client.as_slice(), |from| &from.0);
+        let hash = tagged(b"fulmen tower origin", &[&self.setup.secret.secret_bytes(), whence]);
+        hash.first_chunk().copied().unwrap_or_default()
+    }
+
     fn end(&self, client: &PublicKey) -> Result<Reply, StoreError> {
         let mut inner = self.lock();
         if let Some(number) = inner.store.session(client)?.number {
-            for hint in inner.store.end_session(client, number)? {
-                inner.watcher.remove_hint(&hint);
-            }
+            inner.end(number)?;
         }
         Ok(Reply::Done)
     }
@@ -355,6 +384,23 @@ impl Tower {
 }
 
 impl Inner {
+    fn end(&mut self, session: i64) -> Result<(), StoreError> {
+        for hint in self.store.end_session(session)? {
+            self.watcher.remove_hint(&hint);
+        }
+        Ok(())
+    }
+
+    /// Makes room for a session if there is one that holds nothing: one record, weeks old. Every
+    /// payment revokes two states, and no HTLC waits that long: what it covers differs from its
+    /// channel's present state by fees.
+    fn drop_idle(&mut self, tip: Height) -> Result<(), StoreError> {
+        match self.store.idle(tip.minus(IDLE))? {
+            Some(session) => self.end(session),
+            None => Ok(()),
+        }
+    }
+
     /// The breaches that `tx` changes.
     fn sees(
         &mut self,

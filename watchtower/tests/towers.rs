@@ -11,7 +11,7 @@ use fulmen_channel::params::CommitmentFormat;
 use fulmen_watchtower::api::link::Link;
 use fulmen_watchtower::api::message::{Receipt, Refusal, Reply, Request, Standing, VERSION};
 use fulmen_watchtower::api::serve;
-use fulmen_watchtower::gatekeeper::Limits;
+use fulmen_watchtower::gatekeeper::{Limits, Origin};
 use fulmen_watchtower::private::PrivateChannel;
 use fulmen_watchtower::record::Sealed;
 use fulmen_watchtower::tower::{Setup, Tower};
@@ -189,7 +189,7 @@ fn a_private_tower_learns_secrets_one_by_one_and_pays_more_in_time() {
 #[test]
 fn a_session_has_an_order_bounds_and_an_end() {
     let dir = TempDir::new().unwrap();
-    let limits = Limits { max_states: 4, max_bytes: 1_500, max_sessions: 2, ..Limits::default() };
+    let limits = Limits { max_states: 4, max_bytes: 2_000, max_sessions: 2, ..Limits::default() };
     let tower = Tower::open(&dir.path().join("tower.db"), setup(limits)).unwrap();
     let all: Vec<Sealed> = (1..6).map(sealed).collect();
     let first = receipt(put(&tower, 2, 0, &all[..2]));
@@ -216,27 +216,110 @@ fn a_session_has_an_order_bounds_and_an_end() {
     receipt(put(&tower, 2, 0, &all[..1]));
 }
 
-#[test]
-fn a_full_disk_refuses_and_forgets_nothing() {
-    let dir = TempDir::new().unwrap();
-    let limits = Limits { max_disk: 600_000, ..Limits::default() };
-    let tower = Tower::open(&dir.path().join("tower.db"), setup(limits)).unwrap();
-    let mut kept = 0;
+fn large(n: u64) -> Sealed {
+    Sealed { hint: u128::from(n).to_be_bytes(), bytes: vec![9; 1_000] }
+}
+
+/// Adds to a session until the tower takes no more. How many records it has then.
+fn fills(tower: &Tower, n: u16, mut sequence: u64) -> u64 {
     loop {
-        let record = Sealed { hint: (kept as u128).to_be_bytes(), bytes: vec![9; 1_000] };
-        match put(&tower, 2, kept, &[record]) {
-            Reply::Stored(_) => kept += 1,
-            reply => break assert_eq!(refusal(reply), Refusal::TowerFull),
+        let record = large(u64::from(n) << 32 | sequence);
+        match put(tower, n, sequence, &[record]) {
+            Reply::Stored(_) => sequence += 1,
+            reply => {
+                assert_eq!(refusal(reply), Refusal::TowerFull);
+                return sequence;
+            }
         }
     }
-    assert!((200..600).contains(&kept), "{kept}");
-    let summary = tower.summary().unwrap();
-    assert_eq!(summary.states as u64, kept);
-    assert!((600_000..650_000).contains(&summary.bytes));
-    // It goes on watching.
+}
+
+#[test]
+fn a_disk_that_fills_refuses_new_sessions_first_and_forgets_nothing() {
+    let dir = TempDir::new().unwrap();
+    let limits = Limits { max_disk: 1_600_000, ..Limits::default() };
+    let tower = Tower::open(&dir.path().join("tower.db"), setup(limits)).unwrap();
+    receipt(put(&tower, 2, 0, &[large(0)]));
+    // Who means harm takes what it gets, under a new key each time.
+    let filled: Vec<u64> = (20..).map(|n| fills(&tower, n, 0)).take_while(|n| *n > 0).collect();
+    assert!((6..12).contains(&filled.len()), "{filled:?}");
+    assert!(filled.iter().all(|n| *n <= 90), "a sixteenth each: {filled:?}");
+    let disk = || tower.summary().unwrap().bytes;
+    assert!((1_200_000..1_250_000).contains(&disk()), "{}", disk());
+    // Those that are there have what is left, each an even part of it.
+    let own = fills(&tower, 2, 1);
+    assert!((30..60).contains(&own), "{own}");
+    assert_eq!(fills(&tower, 20, filled[0]), filled[0], "who has more than that gets nothing");
+    assert_eq!(fills(&tower, 21, filled[1]), filled[1]);
+    assert!(disk() < 1_600_000);
+    let states = filled.iter().sum::<u64>() + own;
+    assert_eq!(tower.summary().unwrap().states as u64, states);
+    // It goes on watching, and what ends makes room.
     tower.connect(Height::new(100), &block(&[], 0)).unwrap();
-    assert_eq!(tower.answer(&client(2), Request::End), Reply::Done);
-    receipt(put(&tower, 2, 0, &[sealed(1)]));
+    for n in [20, 21, 22] {
+        assert_eq!(tower.answer(&client(n), Request::End), Reply::Done);
+    }
+    receipt(put(&tower, 3, 0, &[sealed(1)]));
+}
+
+#[test]
+fn one_address_begins_so_many_sessions_and_others_may_begin_theirs() {
+    let dir = TempDir::new().unwrap();
+    let limits = Limits { max_sessions: 128, ..Limits::default() };
+    let tower = Tower::open(&dir.path().join("tower.db"), setup(limits)).unwrap();
+    let from = |address: &str| Origin::of(address.parse().unwrap());
+    let begins = |from, n| {
+        let put = Request::Put { sequence: 0, records: vec![sealed(1)], note: vec![] };
+        matches!(tower.answer_from(from, &client(n), put), Reply::Stored(_))
+    };
+    let (one, other) = (from("2001:db8::1"), from("2001:db8:0:1::1"));
+    assert_eq!((200..300).filter(|n| begins(one, *n)).count(), 8, "a sixteenth");
+    assert!(!begins(from("2001:db8::9:9"), 300), "it is the same network");
+    assert_eq!((400..500).filter(|n| begins(other, *n)).count(), 8);
+    // Whoever has addresses at will takes three quarters, and then few for each.
+    let mut many = (0..).map(|n: u8| from(&format!("192.0.2.{n}")));
+    let fleet: Vec<_> = many.by_ref().take(10).collect();
+    let mut keys = 1_000..;
+    let mut all_of = |from| keys.by_ref().take(20).filter(|n| begins(from, *n)).count();
+    let taken: Vec<usize> = fleet.iter().map(|from| all_of(*from)).collect();
+    assert_eq!(taken, [8; 10]);
+    let taken: Vec<usize> = many.by_ref().take(8).map(all_of).collect();
+    assert_eq!(taken, [4; 8]);
+    assert!(!begins(from("198.51.100.1"), 600), "all are taken");
+    // None of that keeps a session that is there from going on, wherever it comes from now.
+    let put = Request::Put { sequence: 1, records: vec![sealed(2)], note: vec![] };
+    receipt(tower.answer_from(from("198.51.100.1"), &client(200), put));
+}
+
+#[test]
+fn a_session_that_holds_nothing_for_weeks_makes_room_for_another() {
+    let dir = TempDir::new().unwrap();
+    let limits = Limits { max_sessions: 4, ..Limits::default() };
+    let tower = Tower::open(&dir.path().join("tower.db"), setup(limits)).unwrap();
+    tower.connect(Height::new(100), &block(&[], 0)).unwrap();
+    receipt(put(&tower, 10, 0, &[sealed(1)]));
+    receipt(put(&tower, 11, 0, &[sealed(2), sealed(3)]));
+    tower.connect(Height::new(101), &block(&[], 1)).unwrap();
+    receipt(put(&tower, 12, 0, &[sealed(4)]));
+    receipt(put(&tower, 13, 0, &[sealed(5)]));
+    tower.connect(Height::new(4_132), &block(&[], 2)).unwrap();
+    assert_eq!(refusal(put(&tower, 14, 0, &[sealed(6)])), Refusal::TowerFull, "not weeks yet");
+    tower.connect(Height::new(4_133), &block(&[], 3)).unwrap();
+    receipt(put(&tower, 14, 0, &[sealed(6)]));
+    let has = |n| {
+        let hello = Request::Hello { version: VERSION, chain: BlockHash::from_byte_array(CHAIN) };
+        match tower.answer(&client(n), hello) {
+            Reply::Welcome(welcome) => welcome.session.states,
+            other => panic!("not welcome: {other:?}"),
+        }
+    };
+    assert_eq!([10, 11, 12, 13, 14].map(has), [0, 2, 1, 1, 1]);
+    assert_eq!(tower.summary().unwrap().states, 5);
+    // Whoever had it goes on from nothing, once there is room.
+    assert_eq!(refusal(put(&tower, 10, 0, &[sealed(7)])), Refusal::TowerFull);
+    tower.connect(Height::new(4_134), &block(&[], 4)).unwrap();
+    receipt(put(&tower, 10, 0, &[sealed(7)]));
+    assert_eq!([10, 11, 14].map(has), [1, 2, 1]);
 }
 
 /// What docs/performance.md tells.
@@ -245,7 +328,7 @@ fn a_state_and_a_channel_cost_so_many_bytes_on_disk() {
     let dir = TempDir::new().unwrap();
     let tower = tower_in(dir.path());
     let bytes = || tower.summary().unwrap().bytes;
-    let (pair, _, records) = records();
+    let (pair, _) = a_life(CommitmentFormat::Anchors);
     // A state without HTLCs is about 310 bytes with its hint.
     let content = vec![5; 294];
     let empty = bytes();
@@ -395,4 +478,20 @@ async fn one_address_has_so_many_connections_and_no_more() {
     let _other = connect().await.unwrap();
     assert!(connect().await.is_err());
     assert!(matches!(ask(&mut held, hello()).await, Reply::Welcome(_)));
+}
+
+#[tokio::test]
+async fn strangers_leave_a_place_to_the_owners_nodes() {
+    let dir = TempDir::new().unwrap();
+    let limits = Limits { max_connections: 1, ..Limits::default() };
+    let (tower, address, _stop) = door(dir.path(), limits).await;
+    let id = tower.id();
+    let mut stranger = Link::connect(&address, &id, &secret(2)).await.unwrap();
+    assert!(matches!(ask(&mut stranger, hello()).await, Reply::Welcome(_)));
+    let mut another = Link::connect(&address, &id, &secret(3)).await.unwrap();
+    // It may be hung up on before it has asked.
+    let _ = another.send(&hello()).await;
+    assert!(another.receive::<Reply>(Duration::from_secs(60)).await.is_err());
+    let mut own = Link::connect(&address, &id, &secret(1)).await.unwrap();
+    assert!(matches!(ask(&mut own, hello()).await, Reply::Welcome(_)));
 }

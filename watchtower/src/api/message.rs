@@ -139,8 +139,8 @@ pub enum Refusal {
     /// The session is full: another one may be begun, under another key.
     #[error("the session is full")]
     SessionFull,
-    /// The tower takes no more sessions.
-    #[error("the tower is full")]
+    /// The tower has no room for it, or not for more of the client's address.
+    #[error("the tower is full, or what it grants to one address is used up")]
     TowerFull,
     /// A record is empty, or a message has too many bytes of them, or of a note.
     #[error("a record is empty, or they are too long together, or the note is")]
