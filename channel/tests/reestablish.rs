@@ -215,6 +215,22 @@ fn a_side_that_is_provably_behind_says_so_and_publishes_nothing() {
 }
 
 #[test]
+fn a_peer_that_claims_to_have_lost_its_state_as_well_gets_nothing_old_published() {
+    let mut pair = Pair::open();
+    pair.alice_pays(200_000_000, 1);
+    let backup = pair.alice.disk.clone();
+    pair.alice_pays(300_000_000, 2);
+    pair.alice.disk = backup;
+    pair.alice.crashes();
+    pair.alice.published.clear();
+    reconnecting(&mut pair);
+    let mut said = reestablish(&pair.bob);
+    said.next_local_commitment_number = 0;
+    pair.alice.hears(Message::ChannelReestablish(Box::new(said)));
+    assert!(pair.alice.published.is_empty() && pair.alice.open().life.behind);
+}
+
+#[test]
 fn what_a_peer_says_of_its_state_is_checked() {
     type Lie = fn(&mut ChannelReestablish);
     let lies: [(Lie, &str); 7] = [

@@ -70,12 +70,13 @@ impl Open {
         if self.link != Link::Reestablishing {
             return Err(Violation::warn(RULE, "channel_reestablish in the middle of a connection"));
         }
-        if said.next_local_commitment_number == 0 {
-            return Err(Violation::fail(RULE, "the peer has lost its state"));
-        }
+        // First: whatever else it says, who knows a later secret of ours must not see us publish.
         if self.proves_us_behind(said, tools) {
             self.fall_behind(tools);
             return Ok(());
+        }
+        if said.next_local_commitment_number == 0 {
+            return Err(Violation::fail(RULE, "the peer has lost its state"));
         }
         let missed = self.missed_by(said, tools)?;
         self.link = Link::Up;

@@ -12,6 +12,7 @@ use crate::amount::{Height, Sat};
 use crate::contract::htlc::{PenaltyRecord, Removal};
 use crate::keys::signer::Signer;
 use crate::onchain::claim::{Claim, Name};
+use crate::onchain::deadline::CLAIM_WINDOW;
 use crate::onchain::identify;
 use crate::onchain::local_commitment;
 use crate::onchain::published::{Published, Role};
@@ -38,11 +39,18 @@ pub struct Bump {
     pub published: Published,
     /// Our anchor.
     pub anchor: Claim,
-    /// When the first of its HTLCs expires.
+    /// When it must be in a block so that preimages can be shown in time.
     pub deadline: Option<Height>,
-    /// What its HTLCs are worth.
+    /// What those preimages bring.
     pub at_risk: Sat,
+    /// What else of ours is on it, and is only late as long as it waits: HTLCs that we offered, and
+    /// a fifth of our balance, which can wait longest.
+    pub patient: Sat,
 }
+
+/// Blocks before an HTLC expires by which our commitment must be there to show the preimage on: HE
+/// needs blocks of its own.
+const COMMITTED: u32 = CLAIM_WINDOW / 2;
 
 impl Open {
     /// Something in a block spends F.
@@ -188,11 +196,11 @@ impl Open {
         claims.into_iter().find(|claim| matches!(claim.name, Name::D | Name::RD))
     }
 
-    /// Whether F is spent by a commitment, and nothing of it is left to claim or to wait for, all
-    /// of it [`DEPTH`] blocks deep.
-    pub fn is_resolved(&self) -> bool {
+    /// Whether nothing of the commitment that spent F is left to claim or to wait for, all of it
+    /// `depth` blocks deep. None when no commitment spent F.
+    pub fn is_resolved(&self, depth: u32) -> Option<bool> {
         let resolution = self.onchain.resolution.as_ref();
-        resolution.is_some_and(|it| it.is_over(&self.contract, self.height, DEPTH))
+        resolution.map(|it| it.is_over(&self.contract, self.height, depth))
     }
 
     /// Our commitment, published and not in a block, and what raises its fee. Nothing when there is
@@ -206,17 +214,29 @@ impl Open {
         let (place, _) = ours.clone().find(|(_, (_, role))| *role == Role::Anchor(Side::Local))?;
         let funding = &self.contract.params.local.basepoints.funding;
         let spend = anchor::spend(funding, published.outpoint(*place));
-        let htlcs = ours.filter_map(|(_, (value, role))| match role {
-            Role::Htlc(_, htlc, _) => Some((*value, htlc.cltv_expiry)),
-            _ => None,
-        });
-        let at_risk = htlcs.clone().fold(Sat::ZERO, |sum, (value, _)| sum.saturating_add(value));
-        let deadline = htlcs.map(|(_, expiry)| expiry).min();
+        let (mut deadline, mut at_risk, mut patient) = (None::<Height>, Sat::ZERO, Sat::ZERO);
+        for (_, (value, role)) in ours {
+            match role {
+                Role::Htlc(tag @ (Side::Remote, _), htlc, _) if self.knows_preimage(tag) => {
+                    let by = htlc.cltv_expiry.minus(COMMITTED);
+                    deadline = Some(deadline.map_or(by, |first| first.min(by)));
+                    at_risk = at_risk.saturating_add(*value);
+                }
+                Role::Htlc((Side::Local, _), ..) => patient = patient.saturating_add(*value),
+                Role::ToLocal => patient = patient.saturating_add(Sat::new(value.sat() / 5)),
+                _ => {}
+            }
+        }
         let commitment = self.contract.signed_local(signer);
         let paid: Vec<Sat> = commitment.output.iter().map(|out| out.value.into()).collect();
         let paid = paid.into_iter().fold(Sat::ZERO, Sat::saturating_add);
         let fee = self.contract.funding.capacity.saturating_sub(paid);
         let anchor = Claim::new(Name::Anchor, spend);
-        Some(Bump { commitment, fee, published, anchor, deadline, at_risk })
+        Some(Bump { commitment, fee, published, anchor, deadline, at_risk, patient })
+    }
+
+    fn knows_preimage(&self, tag: &HtlcRef) -> bool {
+        let removal = self.contract.htlcs.get(tag).and_then(|htlc| htlc.removal.as_ref());
+        matches!(removal, Some(Removal::Fulfilled(_)))
     }
 }

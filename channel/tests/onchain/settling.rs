@@ -169,7 +169,7 @@ fn each_ends_with_what_is_its_own_whoever_publishes_and_whatever_happens() {
                 assert_eq!(told(alice), [(1, true), (2, false), (3, false)], "{context}");
                 assert_eq!(told(bob), [(0, true), (1, false)], "{context}");
                 for party in [alice, bob] {
-                    assert!(party.open().is_resolved(), "{} {context}", party.name);
+                    assert!(party.open().is_resolved(6) == Some(true), "{} {context}", party.name);
                     assert_eq!(party.open().claims().unwrap().1, [], "{context}");
                 }
                 sums.push(story.taken());
@@ -220,7 +220,7 @@ fn a_breach_is_named_and_all_of_it_is_claimed() {
         assert!(claims.iter().all(|claim| claim.pays == Pays::Anything));
         story.grows(104);
         story.grows(109);
-        assert!(story.pair.alice.open().is_resolved());
+        assert!(story.pair.alice.open().is_resolved(6) == Some(true));
         assert_eq!(told(&story.pair.alice), [(1, true), (2, false), (3, false)]);
         // All but the anchors.
         let value = |tx: &Transaction| tx.output.iter().map(|out| out.value.to_sat()).sum::<u64>();
@@ -254,7 +254,7 @@ fn after_a_reorganisation_another_commitment_may_be_there() {
         story.grows(height);
     }
     for party in [&story.pair.alice, &story.pair.bob] {
-        assert!(party.open().is_resolved(), "{}", party.name);
+        assert!(party.open().is_resolved(6) == Some(true), "{}", party.name);
     }
     // What was told of the first stands: the HTLC without an output was failed then.
     assert_eq!(told(&story.pair.alice), [(1, false), (2, false), (3, false)]);
@@ -271,7 +271,14 @@ fn our_commitment_asks_to_be_bumped_until_it_is_in_a_block() {
     let bump = alice.channel.bump().expect("it waits");
     assert_eq!(bump.commitment, commitment);
     assert_eq!(bump.anchor.name, Name::Anchor);
-    assert_eq!((bump.deadline, bump.at_risk.sat()), (Some(Height::new(500)), 190_000));
+    // Nobody told her a preimage: what she offered, and a fifth of her balance, can wait.
+    assert_eq!((bump.deadline, bump.at_risk.sat()), (None, 0));
+    let balance = commitment.output.iter().map(|out| out.value.to_sat()).max().unwrap();
+    assert_eq!(bump.patient.sat(), 50_000 + 40_000 + balance / 5);
+    // A preimage is to be shown before the HTLC expires, with time left for HE itself.
+    alice.fulfills(3);
+    let bump = alice.channel.bump().expect("it waits");
+    assert_eq!((bump.deadline, bump.at_risk.sat()), (Some(Height::new(491)), 55_000));
     let paid: u64 = commitment.output.iter().map(|out| out.value.to_sat()).sum();
     assert_eq!(bump.fee.sat(), 1_000_000 - paid);
     story.chain.take(&commitment).unwrap();

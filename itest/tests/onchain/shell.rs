@@ -115,6 +115,17 @@ impl Shell {
         });
         self.known.claims(CHANNEL, on_chain);
         self.known.bump(CHANNEL, open.bump(&InMemorySigner::from_seed(self.seed)));
+        // The daemon asks its wallet.
+        let chain = chain_box.chain();
+        let versions = self.known.snapshot().versions;
+        let is_there =
+            |txid| chain.find(&txid).is_some() || chain_box.mempool().get(&txid).is_some();
+        let stands = |version: &Version| {
+            let mut coins = version.coins.iter();
+            is_there(version.txid()) || coins.all(|coin| is_there(coin.outpoint.txid))
+        };
+        let lost: Vec<_> = versions.iter().filter(|v| !stands(v)).map(Version::txid).collect();
+        self.known.lost(lost);
         for (version, beaten) in self.known.over() {
             if beaten {
                 self.broadcasts.abandon(&version.txid());

@@ -12,6 +12,11 @@ use fulmen_channel::onchain::outcome::What;
 use fulmen_channel::output::Spend;
 use fulmen_channel::params::{CommitmentFormat, Side};
 use fulmen_channel::protocol::open::Open;
+use fulmen_channel::protocol::settling::DEPTH;
+
+/// How deep a close must be for nothing of the channel to be watched any more: reorganisations of
+/// so many blocks are followed.
+const WATCHED: u32 = 100;
 
 impl Driver {
     pub(super) fn block(&mut self, height: Height) {
@@ -153,7 +158,13 @@ impl Driver {
 
     /// Nothing of the channel is left, and no reorganisation that we count with changes that.
     pub(super) fn is_history(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| record.is_history(self.height))
+        let Some(ChannelRecord { closed: true, spent: Some(spent), .. }) = &self.record else {
+            return false;
+        };
+        let spent_deep = spent.height.plus(WATCHED) <= self.height;
+        let open = self.channel.funded();
+        let is_over = open.and_then(|open| open.is_resolved(WATCHED));
+        spent_deep && is_over.unwrap_or(true)
     }
 
     /// No HTLC is open, and no output of the commitment in the block is ours to take.
@@ -174,14 +185,16 @@ impl Driver {
         let (matures_at, bare) = (delivery.map(|claim| claim.from), self.has_nothing_left());
         if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
             (spent.limbo, spent.matures_at) = (limbo, matures_at.or(spent.matures_at));
-            *closed |= bare && spent.kind != SpendKind::Other;
+            // A reorganisation may bring back what was taken.
+            *closed = spent.kind == SpendKind::Mutual || bare && spent.kind != SpendKind::Other;
             self.save_record();
         }
     }
 
     /// All that a commitment left is taken, deep in the chain: the channel is history.
     fn close_if_resolved(&mut self) {
-        let resolved = self.channel.funded().is_some_and(|open| open.is_resolved());
+        let open = self.channel.funded();
+        let resolved = open.and_then(|open| open.is_resolved(DEPTH)) == Some(true);
         if let Some(record) = self.record.as_mut().filter(|record| resolved && !record.closed) {
             record.closed = true;
             self.save_record();

@@ -202,7 +202,7 @@ impl Driver {
             }
             flow = self.drain().await;
             if self.is_history() {
-                self.leave_towers().await;
+                self.becomes_history().await;
                 break;
             }
         }

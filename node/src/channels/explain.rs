@@ -141,7 +141,7 @@ pub async fn find(services: &Services, name: &Name) -> Result<Option<Explained>,
     }
     let height = services.chain.tip().height;
     let records = ChannelRecord::load_all(&services.store)?;
-    for record in records.iter().filter(|record| record.is_history(height)) {
+    for record in records.iter().filter(|record| record.history) {
         let rows = load_rows(&services.store, record.index)?;
         let signer = Box::new(InMemorySigner::from_seed(services.keys.channel_seed(record.index)));
         let Ok(mut channel) = Channel::restore(&rows, signer, services.curve.clone()) else {

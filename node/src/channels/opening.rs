@@ -222,8 +222,7 @@ pub async fn pending(services: &Services, peer: &PublicKey) -> usize {
 /// [`OpenError`] when a row cannot be read: the daemon must not start then.
 pub fn restore_all(services: &Arc<Services>) -> Result<Vec<ChannelRecord>, OpenError> {
     let records = ChannelRecord::load_all(&services.store)?;
-    let tip = services.chain.tip().height;
-    for record in records.iter().filter(|record| !record.is_history(tip)) {
+    for record in records.iter().filter(|record| !record.history) {
         let index = record.index;
         let rows = load_rows(&services.store, index)?;
         let signer = Box::new(InMemorySigner::from_seed(services.keys.channel_seed(index)));

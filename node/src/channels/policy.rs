@@ -176,6 +176,7 @@ mod tests {
             totals: Default::default(),
             closed: false,
             close_initiator: None,
+            history: false,
         };
         assert!(!is_overdue(&waiting, Height::new(2_115)));
         assert!(is_overdue(&waiting, Height::new(2_116)));

@@ -38,10 +38,12 @@ pub struct ChannelRecord {
     pub spent: Option<SpentRecord>,
     /// Settled sums, as of the last write.
     pub totals: Totals,
-    /// Nothing of ours is left: the channel is history.
+    /// Nothing of ours is left, as far as the best chain says.
     pub closed: bool,
     /// Who wanted the close, once F is spent.
     pub close_initiator: Option<Side>,
+    /// All of it is so deep in the chain that it is not watched any more.
+    pub history: bool,
 }
 
 /// What spent F.
@@ -91,12 +93,6 @@ impl Record for ChannelRecord {
 }
 
 impl ChannelRecord {
-    /// Closed so deep that it is not watched any more (rules 3.7).
-    pub fn is_history(&self, tip: Height) -> bool {
-        const DEEP: u32 = 6;
-        self.closed && self.spent.is_some_and(|spent| spent.height.plus(DEEP) <= tip)
-    }
-
     /// The block at `height` is gone. True when the transaction that spent F went with it, or with
     /// one before it: then the channel is not closed any more.
     pub fn unblock_spent(&mut self, height: Height) -> bool {
@@ -302,12 +298,11 @@ mod tests {
             totals: Totals::default(),
             closed: true,
             close_initiator: None,
+            history: false,
         };
-        assert!(!record.is_history(Height::new(105)));
-        assert!(record.is_history(Height::new(106)));
         assert!(!record.unblock_spent(Height::new(101)), "it is below that block");
-        assert!(record.is_history(Height::new(106)));
+        assert!(record.closed);
         assert!(record.unblock_spent(Height::new(100)));
-        assert!(!record.is_history(Height::new(1_000)));
+        assert!(!record.closed && record.spent.is_none());
     }
 }

@@ -40,6 +40,10 @@ impl Pending {
     }
 }
 
+/// Blocks after which a version without claims is given up: what took F in another way is deep by
+/// then. One that is in a block itself is settled long before.
+const IDLE: u32 = 12;
+
 /// What one channel told.
 #[derive(Default)]
 struct Told {
@@ -57,6 +61,9 @@ pub struct Known {
     versions: BTreeMap<Txid, Version>,
     /// Versions that can never confirm, since a block holds something else.
     beaten: BTreeSet<Txid>,
+    /// Versions whose claims nobody tells of any more, and since when: what they spend is not in
+    /// the chain, as F was spent in another way. No block will ever say so of themselves.
+    idle: BTreeMap<Txid, Height>,
     /// Versions that are deep, or a conflict of theirs is: their rows may go.
     settled: BTreeSet<Txid>,
     orders: BTreeMap<OutPoint, Order>,
@@ -103,7 +110,8 @@ impl Known {
         let bump = bump.map(|bump| {
             let claim = Claim { until: bump.deadline, ..bump.anchor };
             let parent = Some(Parent { tx: bump.commitment, fee: bump.fee });
-            let wanted = Wanted { at_risk: bump.at_risk, parent, ..Wanted::new(channel, claim) };
+            let Bump { at_risk, patient, .. } = bump;
+            let wanted = Wanted { at_risk, patient, parent, ..Wanted::new(channel, claim) };
             (Arc::new(bump.published), wanted)
         });
         let told = self.channels.entry(channel).or_default();
@@ -144,6 +152,7 @@ impl Known {
                 self.block(block, at.height);
                 let ours = settled.iter().filter(|txid| self.versions.contains_key(*txid));
                 self.settled.extend(ours);
+                self.give_up_idle();
                 true
             }
             ChainEvent::Disconnected { at, .. } => {
@@ -154,6 +163,19 @@ impl Known {
             ChainEvent::Up => true,
             _ => false,
         }
+    }
+
+    /// Coins lent to what can never confirm are the wallet's again.
+    fn give_up_idle(&mut self) {
+        let told: BTreeSet<OutPoint> = self.each().map(|(_, wanted)| wanted.outpoint()).collect();
+        let is_idle = |v: &Version| v.claims.iter().all(|(_, claim)| !told.contains(claim));
+        let idle = self.versions.iter().filter(|(_, version)| is_idle(version));
+        let idle: BTreeMap<Txid, Height> = idle
+            .map(|(txid, _)| (*txid, self.idle.get(txid).copied().unwrap_or(self.height)))
+            .collect();
+        let over = idle.iter().filter(|(_, since)| since.plus(IDLE) <= self.height);
+        self.beaten.extend(over.map(|(txid, _)| *txid));
+        self.idle = idle;
     }
 
     fn block(&mut self, block: &Block, height: Height) {
@@ -223,6 +245,12 @@ impl Known {
             versions: self.versions.values().cloned().collect(),
             refused: self.refused.clone(),
         }
+    }
+
+    /// The wallet says that these versions lost a coin that they spend: it came from a transaction
+    /// that a block holds a rival of.
+    pub fn lost(&mut self, txids: impl IntoIterator<Item = Txid>) {
+        self.beaten.extend(txids);
     }
 
     /// Versions that are over; `true` for those that something else in a block makes impossible.

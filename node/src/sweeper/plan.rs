@@ -180,7 +180,11 @@ fn must_split(claims: &[&Wanted], version: &Version, world: &World) -> bool {
 }
 
 fn budget_of(claims: &[&Wanted]) -> Sat {
-    claims.iter().fold(Sat::ZERO, |sum, wanted| sum.saturating_add(wanted.budget()))
+    sum(claims, Wanted::budget)
+}
+
+fn sum(claims: &[&Wanted], part: fn(&Wanted) -> Sat) -> Sat {
+    claims.iter().fold(Sat::ZERO, |sum, wanted| sum.saturating_add(part(wanted)))
 }
 
 /// By how much an estimate must have grown for what has no deadline to be published anew: a
@@ -276,7 +280,8 @@ impl World<'_> {
     /// What a batch should pay now.
     fn price(&self, claims: &[&Wanted], past: Option<&Version>) -> Price {
         let since = past.map_or(self.height, |version| version.since);
-        let top = rate_of(budget_of(claims), rough_weight(claims));
+        let weight = rough_weight(claims);
+        let top = rate_of(budget_of(claims), weight);
         let horizon = claims.iter().filter_map(|wanted| wanted.horizon(since)).min();
         let deadline = claims.iter().filter_map(|wanted| wanted.deadline()).min();
         let leisure = claims.iter().map(|wanted| wanted.leisure().blocks()).min().unwrap_or(0);
@@ -284,17 +289,20 @@ impl World<'_> {
         let estimate = self.estimates.within(blocks);
         let ordered = claims.iter().filter_map(|wanted| wanted.order.feerate).max();
         let start = ordered.unwrap_or(past.map_or(estimate, |version| version.start));
-        let risen = match horizon {
-            Some(deadline) => Curve { start, top, since, deadline }.at(self.height),
-            None => start,
+        // The operator's word counts more than the estimate.
+        let least = ordered.map_or(estimate, |_| self.estimates.entering);
+        let rate = match horizon {
+            Some(deadline) => {
+                let top_of = |part: fn(&Wanted) -> Sat| rate_of(sum(claims, part), weight);
+                let urgent = top_of(Wanted::urgent_budget);
+                let curve = Curve { start, top: urgent, since, deadline }.at(self.height);
+                let patient = self.estimates.within(u32::from(leisure));
+                let patient = patient.min(top_of(Wanted::patient_budget));
+                curve.max(least).min(urgent).max(patient)
+            }
+            // Nothing is lost by waiting for a feerate that is worth it.
+            None => start.max(least),
         };
-        let rate = match ordered {
-            // The operator's word counts more than the estimate.
-            Some(_) => risen.max(self.estimates.entering),
-            None => risen.max(estimate),
-        };
-        // Without a deadline nothing is lost by waiting for a feerate that is worth it.
-        let rate = if horizon.is_some() { rate.min(top) } else { rate };
         Price { since, start, rate, top, horizon }
     }
 

@@ -112,6 +112,13 @@ impl Sweeper {
 
     /// Ends what blocks decided since the last turn.
     pub(super) async fn end_versions(&self) -> Result<(), String> {
+        let versions = self.known().snapshot().versions;
+        let lost = {
+            let wallet = self.money.wallet();
+            let is_lost = |version: &&Version| wallet.conflict_depth(&version.tx) > 0;
+            versions.iter().filter(is_lost).map(Version::txid).collect::<Vec<_>>()
+        };
+        self.known().lost(lost);
         let over = self.known().over();
         let mut unit = Unit::new();
         for (version, beaten) in over {

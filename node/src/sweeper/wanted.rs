@@ -47,23 +47,26 @@ pub struct Wanted {
     pub channel: u64,
     /// The claim.
     pub claim: Claim,
-    /// What is lost without it.
+    /// What is lost without it, at its deadline if it has one.
     pub at_risk: Sat,
+    /// What only waits as long as it does: of a commitment.
+    pub patient: Sat,
     /// For an anchor of a commitment that no block holds.
     pub parent: Option<Parent>,
     /// What the operator says.
     pub order: Order,
 }
 
-/// How long the feerate of a claim rises that races from the start: HBR. Who loses that race has
-/// the second stage to take, so it is no deadline.
+/// How long the feerate of a claim rises that races from the start: what was late when we came to
+/// it, and HBR. Who loses that race has the second stage to take, so it is no deadline.
 const RACE: u32 = 12;
 
 impl Wanted {
     /// A claim whose value is what is lost without it.
     pub fn new(channel: u64, claim: Claim) -> Self {
         let at_risk = claim.spend.value();
-        Wanted { channel, claim, at_risk, parent: None, order: Order::default() }
+        let (patient, parent, order) = (Sat::ZERO, None, Order::default());
+        Wanted { channel, claim, at_risk, patient, parent, order }
     }
 
     /// What it spends.
@@ -73,7 +76,17 @@ impl Wanted {
 
     /// The most that may be paid for it.
     pub fn budget(&self) -> Sat {
+        self.order.budget.unwrap_or_else(|| budget(self.at_risk.max(self.patient)))
+    }
+
+    /// The most that may be paid for it to be there before its deadline.
+    pub(super) fn urgent_budget(&self) -> Sat {
         self.order.budget.unwrap_or_else(|| budget(self.at_risk))
+    }
+
+    /// The most that may be paid for what only waits.
+    pub(super) fn patient_budget(&self) -> Sat {
+        budget(self.patient)
     }
 
     /// The first block in which it may be too late.
@@ -84,8 +97,10 @@ impl Wanted {
     /// The end of the curve that began with the best block `since`.
     pub(super) fn horizon(&self, since: Height) -> Option<Height> {
         let deadline = self.deadline()?;
+        // What is late already is a race too: whoever is first has it, and nobody may want it.
+        let late = deadline <= since.plus(2);
         let races = self.claim.name == Name::HBR && self.order.deadline.is_none();
-        Some(if races { deadline.max(since.plus(RACE)) } else { deadline })
+        Some(if races || late { deadline.max(since.plus(RACE)) } else { deadline })
     }
 
     /// How soon it should confirm where there is no deadline. What the peer may take too, with a

@@ -372,6 +372,33 @@ fn a_commitment_that_pays_enough_needs_no_child() {
 }
 
 #[test]
+fn what_is_late_when_we_come_to_it_begins_with_the_estimate() {
+    for late in [0, 1, 2] {
+        let mut story = Story::of(vec![due(1, HED, 500_000, late)]);
+        assert!((2_495..=2_501).contains(&rate(&story.publish())));
+        // Somebody may want it too: it rises over the next blocks.
+        story.height = NOW.plus(6);
+        let later = rate(&story.publish());
+        assert!((20_000..260_000).contains(&later), "{later}");
+    }
+}
+
+#[test]
+fn a_small_preimage_does_not_spend_what_only_waits() {
+    let mut wanted = anchored(100, 2_000, Some(1));
+    wanted.patient = Sat::new(1_000_000);
+    let mut story = Story::of(vec![wanted]);
+    story.coins = vec![coin(200, 600_000)];
+    for blocks in [0, 12, 40] {
+        story.height = NOW.plus(blocks);
+        story.plan().drafts.into_iter().for_each(|draft| drop(story.take(draft)));
+        // The estimate for what is not to wait for a day, of both together.
+        let version = &story.versions[0];
+        assert!(version.fee < Sat::new(2_500), "{}", version.fee);
+    }
+}
+
+#[test]
 fn a_version_survives_its_row() {
     let mut story = Story::of(vec![due(1, HE, 500_000, 18)]);
     story.publish();

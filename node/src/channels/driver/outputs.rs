@@ -116,12 +116,17 @@ impl Driver {
         }
     }
 
-    /// The channel is over: towers need not watch it any more.
-    pub(super) async fn leave_towers(&mut self) {
-        let client = &self.services.towers;
-        let Some(open) = self.channel.funded().filter(|_| client.is_on()) else { return };
+    /// The channel is over: neither we nor towers watch it any more.
+    pub(super) async fn becomes_history(&mut self) {
         let mut rows = Unit::new();
-        Keeper::over(client, (self.index, &open.contract), &mut rows);
+        if let Some(record) = &mut self.record {
+            record.history = true;
+            record.put(&mut rows);
+        }
+        let client = &self.services.towers;
+        if let Some(open) = self.channel.funded().filter(|_| client.is_on()) {
+            Keeper::over(client, (self.index, &open.contract), &mut rows);
+        }
         let towers = client.clone();
         self.services.store.enqueue(rows, move |_| towers.wake()).await;
     }
@@ -148,6 +153,7 @@ impl Driver {
             totals: Totals::default(),
             closed: false,
             close_initiator: None,
+            history: false,
         });
         (self.record_changed, self.backup_changed) = (true, true);
         let (id, capacity) = (open.channel_id(), open.contract.funding.capacity);
