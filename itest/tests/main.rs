@@ -27,6 +27,7 @@ mod ldk_chain;
 mod ldk_kinds;
 mod ldk_peer;
 mod macaroons;
+mod mainnet;
 mod onchain;
 mod peer_storage;
 mod refusals;

@@ -22,6 +22,9 @@ pub struct Flags {
     /// Where the tower keeps its key and its database.
     #[arg(long, value_name = "DIR")]
     pub towerdir: Option<PathBuf>,
+    /// Watch bitcoin's main network.
+    #[arg(long = "bitcoin.mainnet")]
+    pub mainnet: bool,
     /// Watch bitcoin's testnet.
     #[arg(long = "bitcoin.testnet")]
     pub testnet: bool,
@@ -64,12 +67,13 @@ impl Flags {
     /// # Errors
     /// In words.
     pub fn network(&self) -> Result<Network, String> {
-        match (self.testnet, self.signet, self.regtest) {
-            (true, false, false) => Ok(Network::Testnet),
-            (false, true, false) => Ok(Network::Signet),
-            (false, false, true) => Ok(Network::Regtest),
-            _ => Err("name one network: --bitcoin.regtest, --bitcoin.signet or --bitcoin.testnet \
-                      (mainnet is refused until all of fulmen's claims on chain are proved)"
+        match (self.mainnet, self.testnet, self.signet, self.regtest) {
+            (true, false, false, false) => Ok(Network::Bitcoin),
+            (false, true, false, false) => Ok(Network::Testnet),
+            (false, false, true, false) => Ok(Network::Signet),
+            (false, false, false, true) => Ok(Network::Regtest),
+            _ => Err("name one network: --bitcoin.regtest, --bitcoin.signet, --bitcoin.testnet \
+                      or --bitcoin.mainnet"
                 .into()),
         }
     }
@@ -93,6 +97,7 @@ impl Flags {
     /// In words.
     pub fn rpc(&self) -> Result<Rpc, String> {
         let port = match self.network()? {
+            Network::Bitcoin => 8_332,
             Network::Testnet => 18_332,
             Network::Signet => 38_332,
             _ => 18_443,

@@ -1,4 +1,4 @@
-//! A bitcoind on regtest, of one's own, for a test.
+//! A bitcoind of one's own, on regtest unless said otherwise, for a test.
 
 mod fetch;
 mod typed;
@@ -32,6 +32,7 @@ const MATURITY: u64 = 101;
 #[derive(Debug)]
 pub struct Bitcoind {
     program: Program,
+    network: Network,
     rpc_port: Port,
     block_port: Port,
     tx_port: Port,
@@ -51,11 +52,23 @@ impl Bitcoind {
         Self::start_as(Program::find()?)
     }
 
+    /// Starts one on the main network, which knows no block but the first as it talks to nobody.
+    ///
+    /// # Errors
+    /// When no bitcoind can be found, or it does not start.
+    pub fn start_on_mainnet() -> Result<Self> {
+        Self::start_on(Network::Bitcoin, Program::find()?)
+    }
+
     /// Starts this program, and waits until it answers.
     ///
     /// # Errors
     /// When it does not start.
     pub fn start_as(program: Program) -> Result<Self> {
+        Self::start_on(Network::Regtest, program)
+    }
+
+    fn start_on(network: Network, program: Program) -> Result<Self> {
         let rpc_port = Port::free()?;
         // What has no answer in time is asked again, which is not what mining a block is for.
         let transport = simple_http::Builder::new()
@@ -66,6 +79,7 @@ impl Bitcoind {
         let rpc = Client::from_jsonrpc(jsonrpc::Client::with_transport(transport.build()));
         let bitcoind = Bitcoind {
             program,
+            network,
             block_port: Port::free()?,
             tx_port: Port::free()?,
             rpc_port,
@@ -81,6 +95,15 @@ impl Bitcoind {
     /// RPC, also of the miner's wallet, which is the only one.
     pub fn rpc(&self) -> &Client {
         &self.rpc
+    }
+
+    /// lnd's name of the network it is on.
+    pub fn network(&self) -> &'static str {
+        if self.network == Network::Bitcoin {
+            "mainnet"
+        } else {
+            "regtest"
+        }
     }
 
     /// `127.0.0.1:PORT` of its RPC.
@@ -243,7 +266,8 @@ impl Bitcoind {
         let mut command = self.program.command();
         command
             .arg(format!("-datadir={}", self.dir.path().display()))
-            .args(["-regtest", "-server", "-listen=0", "-connect=0", "-txindex=0"])
+            .arg(format!("-chain={}", self.network.to_core_arg()))
+            .args(["-server", "-dnsseed=0", "-listen=0", "-connect=0", "-txindex=0"])
             .args(["-printtoconsole=0", "-fallbackfee=0.0001", "-dbcache=16"])
             .args(["-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-rpcworkqueue=256"])
             .arg(format!("-rpcport={}", self.rpc_port.number()))
@@ -268,7 +292,8 @@ impl Bitcoind {
     }
 
     fn died(&self, status: std::process::ExitStatus) -> Failure {
-        let log = self.dir.path().join("regtest/debug.log");
+        let folder = if self.network == Network::Regtest { "regtest" } else { "" };
+        let log = self.dir.path().join(folder).join("debug.log");
         let log = std::fs::read_to_string(log).unwrap_or_default();
         let last: Vec<&str> = log.lines().rev().take(5).collect();
         Failure::new(format!("bitcoind ended with {status}: {}", last.join(" | ")))

@@ -129,7 +129,7 @@ impl Daemon {
 
     /// Its `admin.macaroon`.
     pub fn admin_macaroon(&self) -> PathBuf {
-        self.dir().join("data/chain/bitcoin/regtest/admin.macaroon")
+        self.dir().join("data/chain/bitcoin").join(self.bitcoind.network()).join("admin.macaroon")
     }
 
     /// Its folder.
@@ -201,7 +201,8 @@ impl Daemon {
             .arg(format!("--listen={}", self.listen.address()))
             .arg(format!("--rpclisten={}", self.rpc.address()))
             .args(self.no_seed_backup.then_some("--noseedbackup"))
-            .args(["--bitcoin.active", "--bitcoin.regtest"])
+            .arg("--bitcoin.active")
+            .arg(format!("--bitcoin.{}", self.bitcoind.network()))
             .arg("--bitcoin.node=bitcoind")
             .arg(format!("--bitcoind.rpchost={}", self.bitcoind.rpc_address()))
             .arg(format!("--bitcoind.rpcuser={RPC_LOGIN}"))

@@ -348,9 +348,10 @@ fn network(given: &Given) -> Result<Network, ConfigError> {
         }
     }
     match chosen.as_slice() {
-        [(_, Network::Bitcoin)] => Err(ConfigError::new(
-            "--bitcoin.mainnet is refused: fulmen does not yet claim HTLCs on chain nor punish a \
-             revoked state, so real money could be lost; use regtest, signet or testnet",
+        [(_, Network::Bitcoin)] if !given.switch("mainnet-at-own-risk")? => Err(ConfigError::new(
+            "--bitcoin.mainnet is refused: fulmen is young, and real money could be lost; \
+             read docs/limits.md and give --mainnet-at-own-risk with it, or use regtest, signet \
+             or testnet",
         )),
         [(_, network)] => Ok(*network),
         [] => Err(ConfigError::new(

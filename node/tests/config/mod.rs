@@ -213,6 +213,8 @@ fn what_cannot_be_used_is_refused_by_name() {
     }
     let error = parse(&["--bitcoin.mainnet"], None).unwrap_err();
     assert!(error.starts_with("--bitcoin.mainnet is refused: "), "{error}");
+    let both = parse(&["--bitcoin.mainnet", "--mainnet-at-own-risk"], None).unwrap();
+    assert_eq!(both.network, Network::Bitcoin);
     let error = parse(&[], None).unwrap_err();
     assert!(error.starts_with("no network is chosen"), "{error}");
 }
