@@ -269,6 +269,21 @@ fn a_reserve_below_the_others_dust_is_refused_or_raised() {
     assert_eq!(alice.hears(Message::AcceptChannel(Box::new(accept))), Verdict::Fine);
 }
 
+#[test]
+fn a_channel_without_anchors_pays_enough_by_itself() {
+    let mut open = proposed().1;
+    let policy = |urgent| AcceptPolicy { urgent, ..proposed().2 };
+    open.common_fields.commitment_feerate_sat_per_1000_weight = 600;
+    let urgent = Some(fulmen_channel::amount::FeeratePerKw::new(12_500));
+    assert!(accepts(&open, policy(urgent)).is_ok(), "an anchor raises the fee");
+    open.common_fields.channel_type = Some(ChannelTypeFeatures::only_static_remote_key());
+    let refused = accepts(&open, policy(urgent)).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("too late"), "{refused}");
+    assert!(accepts(&open, policy(None)).is_ok(), "no estimate is known yet");
+    open.common_fields.commitment_feerate_sat_per_1000_weight = 625;
+    assert!(accepts(&open, policy(urgent)).is_ok());
+}
+
 fn request(change: impl FnOnce(&mut OpenRequest)) -> Result<Channel, Refused> {
     let signer = InMemorySigner::from_seed([1; 32]);
     let mut wanted = OpenRequest {

@@ -11,7 +11,7 @@
 
 use super::commitments::Commitments;
 use crate::amount::{FeeratePerKw, Msat, Sat};
-use crate::params::Side;
+use crate::params::{CommitmentFormat, Side};
 use crate::transactions::weight::{commitment_fee, htlc_fee};
 
 /// What may be lost to fees at most: lnd's default.
@@ -31,6 +31,19 @@ impl Default for Bounds {
     fn default() -> Self {
         Bounds { limit: MAX_FEE_EXPOSURE.saturating_msat(), urgent: None }
     }
+}
+
+/// Whether a commitment of this feerate is too slow to act in time (BOLT 2, open_channel and
+/// update_fee): without anchors nothing can raise it later. What confirms soon is an estimate, and
+/// each side has its own.
+pub fn is_too_slow(
+    format: CommitmentFormat,
+    rate: FeeratePerKw,
+    urgent: Option<FeeratePerKw>,
+) -> bool {
+    const FAR: u32 = 20;
+    let wanted = urgent.map_or(0, |urgent| urgent.per_kw() / FAR);
+    format == CommitmentFormat::StaticRemoteKey && rate.per_kw() < wanted
 }
 
 impl Commitments {

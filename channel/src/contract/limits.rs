@@ -3,6 +3,7 @@
 
 use super::balance::{in_flight, Content, View};
 use super::commitments::{Commitments, Offer};
+use super::exposure::is_too_slow;
 use super::htlc::{Htlc, Presence, Stage};
 use crate::amount::{FeeratePerKw, Msat};
 use crate::error::{Refused, Violation};
@@ -167,7 +168,10 @@ impl Commitments {
         }
         let next = self.content(Side::Local, View::Next);
         if feerate <= next.feerate {
-            return Ok(()); // It only gets better.
+            return match is_too_slow(self.params.format, feerate, self.bounds.urgent) {
+                true => Err(Violation::warn(FEE, format!("{feerate} would confirm too late"))),
+                false => Ok(()),
+            };
         }
         let needed = self.cost(feerate, self.untrimmed(Side::Local, feerate, next.amounts()));
         let needed = needed.saturating_add(self.reserve_of(Side::Remote));

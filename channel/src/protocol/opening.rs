@@ -75,6 +75,8 @@ pub struct AcceptPolicy {
     pub max_capacity: Sat,
     /// We take channels with anchors, not only those without.
     pub anchors: bool,
+    /// What confirms soon, once that is known: a channel without anchors must pay enough by itself.
+    pub urgent: Option<FeeratePerKw>,
     /// We trust the peer to publish F as it says: `option_zeroconf` is accepted, and an unannounced
     /// channel is used at once without it too, if it has an alias.
     pub zero_conf: bool,

@@ -4,6 +4,7 @@
 use super::opening::{AcceptPolicy, OpenRequest};
 use crate::amount::{FeeratePerKw, Msat, Sat};
 use crate::contract::balance::Balances;
+use crate::contract::exposure::is_too_slow;
 use crate::contract::limits::{MAX_ACCEPTED_HTLCS, MAX_FEERATE};
 use crate::error::{Refused, Violation};
 use crate::params::{ChannelParams, CommitmentFormat, Negotiated, SideParams};
@@ -133,6 +134,9 @@ pub(super) fn check_open(
     };
     let announced = fields.channel_flags & 1 == 1;
     match ChannelType::of(wanted) {
+        Some(kind) if is_too_slow(kind.format, feerate, policy.urgent) => {
+            fail(format!("{feerate} would confirm too late"))
+        }
         Some(kind) if kind.scid_alias && announced => {
             fail("option-scid-alias chantype for public channel".into())
         }

@@ -280,6 +280,7 @@ impl Pair {
             min_capacity: Sat::new(20_000),
             max_capacity: Sat::new(16_000_000),
             anchors: true,
+            urgent: None,
             zero_conf: false,
             alias: None,
             negotiated: LEGACY,

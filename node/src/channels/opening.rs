@@ -177,6 +177,7 @@ pub async fn accept(
     let mut policy =
         policy::accept(services.chain_hash, &services.limits, signer.basepoints(), capacity);
     policy.anchors = services.protocol.anchors;
+    policy.urgent = services.registry.feerates().map(|feerates| feerates.urgent);
     if let Some((_, theirs)) = services.registry.peer(&peer) {
         policy.alias = alias(services, &theirs);
         policy.negotiated = negotiated(&services.protocol, &theirs);

@@ -74,6 +74,7 @@ pub fn accept(
         min_capacity: limits.min_channel,
         max_capacity: limits.max_channel,
         anchors: true,
+        urgent: None,
         zero_conf: false,
         alias: None,
         negotiated: Negotiated::default(),
