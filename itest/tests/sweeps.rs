@@ -28,7 +28,7 @@ async fn sweeps(daemon: &Daemon) -> Result<Vec<PendingSweep>> {
 }
 
 /// From the next start on it neither settles nor fails what it receives, or does again.
-fn holds(daemon: &Daemon, holds: bool) -> Result<()> {
+pub fn holds(daemon: &Daemon, holds: bool) -> Result<()> {
     let line = if holds { "hodl.exit-settle=1\n" } else { "" };
     Ok(fs::write(daemon.dir().join("fulmen.conf"), line)?)
 }
@@ -82,19 +82,26 @@ async fn mines_until(
     panic!("{what}: not within 400 blocks");
 }
 
+/// Waits until a daemon that is at the tip has published what the next block may hold. How much it
+/// has yet to take.
+pub async fn claims_are_published(daemon: &Daemon) -> Result<usize> {
+    let height = u32::try_from(daemon.bitcoind().height()?)?;
+    let ripe = |sweep: &PendingSweep| sweep.maturity_height <= height + 1;
+    daemon
+        .until("what is ripe is published", async || {
+            let sweeps = sweeps(daemon).await?;
+            let waits = sweeps.iter().any(|sweep| ripe(sweep) && sweep.sat_per_vbyte == 0);
+            Ok((!waits).then_some(sweeps.len()))
+        })
+        .await
+}
+
 /// Mines until the sweeper has nothing left to take, waiting at each block for what it publishes.
 async fn takes_everything(cluster: &Cluster, daemons: &[&Daemon]) -> Result<()> {
     mines_until(cluster, daemons, "everything is taken", async || {
-        let height = u32::try_from(cluster.bitcoind().height()?)?;
         let mut left = 0;
         for daemon in daemons {
-            let ripe = |sweep: &PendingSweep| sweep.maturity_height <= height + 1;
-            let published = daemon.until("what is ripe is published", async || {
-                let sweeps = sweeps(daemon).await?;
-                let waits = sweeps.iter().any(|sweep| ripe(sweep) && sweep.sat_per_vbyte == 0);
-                Ok((!waits).then_some(sweeps))
-            });
-            left += published.await?.len();
+            left += claims_are_published(daemon).await?;
         }
         Ok(left == 0)
     })

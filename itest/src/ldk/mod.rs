@@ -11,6 +11,7 @@ use std::time::Duration;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Network, OutPoint};
 use fulmen_channel::amount::{Msat, Sat};
+use fulmen_channel::payment::Preimage;
 use serde::Deserialize;
 use serde_json::{json, Value};
 use tempfile::TempDir;
@@ -288,6 +289,48 @@ impl LdkPeer {
             "description": description, "expiry_secs": 3600,
         });
         self.take("invoice", command)
+    }
+
+    /// An invoice whose payment it holds until it [`claims`](LdkPeer::claims) it.
+    ///
+    /// # Errors
+    /// When it makes none.
+    pub fn holds(&self, amount: Msat, preimage: Preimage) -> Result<String> {
+        let command = json!({
+            "command": "hold_invoice", "msat": amount.msat(), "description": "held",
+            "expiry_secs": 3600, "payment_hash": preimage.hash().to_string(),
+        });
+        self.take("invoice", command)
+    }
+
+    /// Waits until it holds a payment.
+    ///
+    /// # Errors
+    /// When that does not come.
+    pub fn has_to_claim(&self, preimage: Preimage) -> Result<()> {
+        let hash = json!(preimage.hash().to_string());
+        self.event(PATIENCE, |event| {
+            event.get("event") == Some(&json!("payment_claimable"))
+                && event.get("payment_hash") == Some(&hash)
+        })
+        .map(drop)
+    }
+
+    /// Claims what it holds, and waits until its channel knows the preimage.
+    ///
+    /// # Errors
+    /// When it holds no such payment.
+    pub fn claims(&self, amount: Msat, preimage: Preimage) -> Result<()> {
+        let hash = preimage.hash().to_string();
+        self.ask(json!({
+            "command": "claim", "payment_hash": hash,
+            "preimage": hex::encode(preimage.0), "msat": amount.msat(),
+        }))?;
+        self.event(PATIENCE, |event| {
+            event.get("event") == Some(&json!("payment_received"))
+                && event.get("payment_hash") == Some(&json!(hash))
+        })
+        .map(drop)
     }
 
     /// Begins to pay an invoice and returns the payment hash.

@@ -23,6 +23,11 @@ pub fn to_json(event: &Event) -> Value {
             "payment_hash": hash(payment_hash),
             "msat": amount_msat,
         }),
+        Event::PaymentClaimable { payment_hash, claimable_amount_msat, .. } => json!({
+            "event": "payment_claimable",
+            "payment_hash": hash(payment_hash),
+            "msat": claimable_amount_msat,
+        }),
         Event::ChannelPending { user_channel_id, counterparty_node_id, funding_txo, .. } => {
             json!({
                 "event": "channel_pending",

@@ -5,10 +5,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
 
+use ldk_node::bitcoin::hex::FromHex;
 use ldk_node::bitcoin::Network;
 use ldk_node::config::Config;
 use ldk_node::lightning::ln::msgs::SocketAddress;
 use ldk_node::lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Description};
+use ldk_node::lightning_types::payment::{PaymentHash, PaymentPreimage};
 use ldk_node::payment::{PaymentDetails, PaymentKind};
 use ldk_node::{Builder, ChannelDetails, Node, UserChannelId};
 use serde_json::{json, Value};
@@ -96,6 +98,18 @@ impl Peer {
             Command::Bolt11Invoice { msat, description, expiry_secs } => {
                 self.invoice(msat, description, expiry_secs)
             }
+            Command::HoldInvoice { msat, description, expiry_secs, payment_hash } => {
+                let text = self::description(description)?;
+                let hash = PaymentHash(bytes(&payment_hash)?);
+                let bolt11 = node.bolt11_payment();
+                let invoice = bolt11.receive_for_hash(msat, &text, expiry_secs, hash);
+                Ok(json!({ "invoice": invoice.map_err(refusal)?.to_string() }))
+            }
+            Command::Claim { payment_hash, preimage, msat } => {
+                let hash = PaymentHash(bytes(&payment_hash)?);
+                let preimage = PaymentPreimage(bytes(&preimage)?);
+                done(node.bolt11_payment().claim_for_hash(hash, msat, preimage))
+            }
             Command::Pay { invoice, msat } => self.pay(&invoice, msat),
             Command::ListPayments => Ok(node.list_payments().iter().filter_map(payment).collect()),
             Command::Close { channel, node_id } => {
@@ -130,8 +144,7 @@ impl Peer {
     }
 
     fn invoice(&self, msat: Option<u64>, text: String, expiry: u32) -> Result<Value, Refusal> {
-        let description = Description::new(text).map_err(refusal)?;
-        let description = Bolt11InvoiceDescription::Direct(description);
+        let description = description(text)?;
         let bolt11 = self.0.bolt11_payment();
         let invoice = match msat {
             Some(msat) => bolt11.receive(msat, &description, expiry),
@@ -182,6 +195,10 @@ fn payment(payment: &PaymentDetails) -> Option<Value> {
     }))
 }
 
+fn description(text: String) -> Result<Bolt11InvoiceDescription, Refusal> {
+    Ok(Bolt11InvoiceDescription::Direct(Description::new(text).map_err(refusal)?))
+}
+
 fn done<E: Display + 'static>(result: Result<(), E>) -> Result<Value, Refusal> {
     result.map(|()| json!({})).map_err(refusal)
 }
@@ -192,6 +209,11 @@ fn refusal<E: Display + 'static>(error: E) -> Refusal {
 
 fn read<T: FromStr>(text: &str) -> Result<T, Refusal> {
     text.parse().map_err(|_| refusal(format!("{text:?} cannot be read")))
+}
+
+/// 32 bytes, given in hex.
+fn bytes(hex: &str) -> Result<[u8; 32], Refusal> {
+    FromHex::from_hex(hex).map_err(|_| refusal(format!("{hex:?} is not 32 bytes in hex")))
 }
 
 fn socket(text: &str) -> Result<SocketAddress, Refusal> {

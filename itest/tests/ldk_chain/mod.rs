@@ -1,6 +1,9 @@
 //! A channel with an LDK node that ends on chain: by our force, by LDK's, and by an old copy of LDK
 //! that cheats. Each ends with our wallet holding what is ours, to the satoshi.
 
+mod htlcs;
+mod money;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
