@@ -136,12 +136,12 @@ async fn with(alice: &Daemon, peer: &Daemon) -> Result<Channel> {
     alice.active_channel(peer.id()?).await
 }
 
-fn database(daemon: &Daemon) -> PathBuf {
+pub fn database(daemon: &Daemon) -> PathBuf {
     daemon.admin_macaroon().with_file_name("fulmen.db")
 }
 
 /// Stops a daemon, and copies its database.
-async fn stopped_copy(daemon: &Daemon) -> Result<PathBuf> {
+pub async fn stopped_copy(daemon: &Daemon) -> Result<PathBuf> {
     daemon.stops().await?;
     let copy = daemon.dir().join("copy.db");
     std::fs::copy(database(daemon), &copy)?;

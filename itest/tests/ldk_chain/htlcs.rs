@@ -15,36 +15,48 @@ use fulmen_proto::lnrpc::payment::PaymentStatus;
 use fulmen_proto::lnrpc::{Channel, ChannelCloseSummary, ClosedChannelsRequest};
 
 use super::money::{Account, Descent};
-use super::{in_mempool, with_channel};
+use super::{in_mempool, with_channel_of};
 use crate::sweeps::{claims_are_published, holds};
 
 /// Offered by us, and by LDK, in satoshi.
 pub const OURS: u64 = 60_000;
 pub const THEIRS: u64 = 50_000;
-const SECRET: Preimage = Preimage([7; 32]);
+pub const SECRET: Preimage = Preimage([7; 32]);
 
 /// Alice and LDK's Carol with an HTLC each way, both held by their payees.
-pub async fn with_htlcs() -> Result<(Cluster, Daemon, Arc<LdkPeer>, Channel)> {
-    let (cluster, alice, carol) = with_channel().await?;
-    alice.stops().await?;
+async fn with_htlcs() -> Result<(Cluster, Daemon, Arc<LdkPeer>, Channel)> {
+    let cluster = Cluster::start()?;
+    let alice = Daemon::new(cluster.bitcoind(), "alice", &[])?;
     holds(&alice, true)?;
-    alice.starts().await?;
-    alice.active_channel(Peer::node_id(&carol)?).await?;
-    carol.usable_channel(alice.id()?)?;
-    let channel = offers_both_ways(&alice, &carol).await?;
+    let carol = with_channel_of(&cluster, &alice).await?;
+    let channel = offers_both_ways(&cluster, &alice, &carol).await?;
     Ok((cluster, alice, carol, channel))
 }
 
 /// Alice and Carol, who hold what they receive, each begin to pay the other.
-pub async fn offers_both_ways(alice: &Daemon, carol: &LdkPeer) -> Result<Channel> {
+pub async fn offers_both_ways(
+    cluster: &Cluster,
+    alice: &Daemon,
+    carol: &LdkPeer,
+) -> Result<Channel> {
+    carol.begins_to_pay(&alice.invoices(Msat::new(THEIRS * 1_000), "held").await?)?;
+    has_htlcs(alice, 1).await?;
+    // LDK's expire after some 200 blocks, and ours after some 50.
+    cluster.bitcoind().mine(100)?;
+    alice.is_at_tip().await?;
+    carol.sync()?;
     alice.begins_to_pay(&carol.holds(Msat::new(OURS * 1_000), SECRET)?).await?;
     carol.has_to_claim(SECRET)?;
-    carol.begins_to_pay(&alice.invoices(Msat::new(THEIRS * 1_000), "held").await?)?;
+    has_htlcs(alice, 2).await
+}
+
+/// Waits until so many HTLCs are on both commitments.
+async fn has_htlcs(alice: &Daemon, count: usize) -> Result<Channel> {
     alice
-        .until("both HTLCs are on both commitments", async || {
+        .until("HTLCs are on both commitments", async || {
             let channel = alice.channel().await?;
             let locked = channel.pending_htlcs.iter().filter(|htlc| htlc.locked_in).count();
-            Ok((locked == 2).then_some(channel))
+            Ok((locked == count).then_some(channel))
         })
         .await
 }
@@ -85,7 +97,7 @@ async fn closes_by(
         By::Us => {
             alice.starts().await?;
             alice.begins_to_close(channel, true).await?;
-            in_mempool(cluster, &channel.channel_point).await?;
+            in_mempool(cluster, &channel.channel_point)?;
             cluster.bitcoind().mine(1)?;
             carol.starts_again()
         }
@@ -93,7 +105,7 @@ async fn closes_by(
             carol.starts_again()?;
             let theirs = carol.channels()?.pop().context("a channel")?;
             carol.force_closes(&theirs)?;
-            in_mempool(cluster, &channel.channel_point).await?;
+            in_mempool(cluster, &channel.channel_point)?;
             cluster.bitcoind().mine(1)?;
             alice.starts().await
         }
@@ -132,7 +144,7 @@ pub async fn mines_to_the_end(
 }
 
 /// Waits until these outputs are spent, in a block or not.
-fn are_taken(cluster: &Cluster, points: &[OutPoint]) -> Result<()> {
+pub fn are_taken(cluster: &Cluster, points: &[OutPoint]) -> Result<()> {
     wait::until("both HTLCs are claimed", PATIENCE, || {
         for point in points {
             let unspent =

@@ -1,7 +1,9 @@
 //! A channel with an LDK node that ends on chain: by our force, by LDK's, and by an old copy of LDK
 //! that cheats. Each ends with our wallet holding what is ours, to the satoshi.
 
+mod cheats;
 mod htlcs;
+mod lost;
 mod money;
 
 use std::collections::BTreeSet;
@@ -27,17 +29,24 @@ const HANDED_OVER: i64 = 800_000;
 /// Alice and LDK's Carol with a channel: 1,200,000 sat less fees at Alice's.
 async fn with_channel() -> Result<(Cluster, Daemon, Arc<LdkPeer>)> {
     let cluster = Cluster::start()?;
+    let alice = Daemon::new(cluster.bitcoind(), "alice", &[])?;
+    let carol = with_channel_of(&cluster, &alice).await?;
+    Ok((cluster, alice, carol))
+}
+
+/// The same with an Alice who does not run yet.
+async fn with_channel_of(cluster: &Cluster, alice: &Daemon) -> Result<Arc<LdkPeer>> {
     let bitcoind = Arc::clone(cluster.bitcoind());
     let carol = spawn_blocking(move || {
         let carol = LdkPeer::start(&bitcoind, "carol")?;
         carol.receives_coins(Sat::new(1_000_000)).map(|()| carol)
     });
-    let alice = cluster.daemon("alice").await?;
+    alice.starts().await?;
     let carol = carol.await??;
     alice.receives_coins(Sat::new(10_000_000)).await?;
     alice.connects(&carol).await?;
     alice.opens_with(&carol, CAPACITY, |open| open.push_sat = HANDED_OVER).await?;
-    Ok((cluster, alice, Arc::new(carol)))
+    Ok(Arc::new(carol))
 }
 
 /// Mines until Alice lists the channel as closed.
@@ -116,7 +125,7 @@ async fn ldk_closes_by_force() -> Result<()> {
     // Told by LDK of its close, Alice would publish her own commitment, and either could confirm.
     alice.stops().await?;
     carol.force_closes(&theirs)?;
-    in_mempool(&cluster, &channel.channel_point).await?;
+    in_mempool(&cluster, &channel.channel_point)?;
     cluster.bitcoind().mine(1)?;
     alice.starts().await?;
     let closed = closes(&cluster, &alice).await?;
@@ -127,7 +136,7 @@ async fn ldk_closes_by_force() -> Result<()> {
 }
 
 /// Something that spends F waits for a block.
-async fn in_mempool(cluster: &Cluster, channel_point: &str) -> Result<()> {
+fn in_mempool(cluster: &Cluster, channel_point: &str) -> Result<()> {
     let funding: OutPoint = channel_point.parse()?;
     let bitcoind = Arc::clone(cluster.bitcoind());
     wait::until("the commitment is published", PATIENCE, || {
@@ -160,7 +169,7 @@ async fn ldk_cheats_while_we_are_away_and_loses_everything() -> Result<()> {
     carol.starts_again()?;
     let old = carol.channels()?.pop().context("the old copy has the channel")?;
     carol.force_closes(&old)?;
-    in_mempool(&cluster, &channel.channel_point).await?;
+    in_mempool(&cluster, &channel.channel_point)?;
     cluster.bitcoind().mine(1)?;
     alice.starts().await?;
     let closed = closes(&cluster, &alice).await?;

@@ -11,7 +11,7 @@ use fulmen_proto::lnrpc::GetTransactionsRequest;
 use serde_json::Value;
 
 /// The value of an anchor, in satoshi (BOLT 3).
-const ANCHOR: i64 = 330;
+pub const ANCHOR: i64 = 330;
 
 /// What one side took of the outputs of a commitment and of the other side's second stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +96,21 @@ impl Descent {
         };
         let output = tx.output.get(point.vout as usize)?;
         i64::try_from(output.value.to_sat()).ok()
+    }
+
+    /// The output that a second stage has for what this output held.
+    pub fn moved_to(&self, htlc: &OutPoint) -> Option<OutPoint> {
+        let inputs = |tx: &Transaction| {
+            tx.input
+                .iter()
+                .zip(0..)
+                .find(|(input, _)| input.previous_output == *htlc)
+                .map(|(_, place)| place)
+        };
+        let moved = |(txid, (tx, _)): (&Txid, &(Transaction, i64))| {
+            Some(OutPoint { txid: *txid, vout: inputs(tx)? })
+        };
+        self.txs.iter().find_map(moved)
     }
 
     /// The outputs of the commitment with these values.
