@@ -39,7 +39,9 @@ async fn with_channel_of(cluster: &Cluster, alice: &Daemon) -> Result<Arc<LdkPee
     let bitcoind = Arc::clone(cluster.bitcoind());
     let carol = spawn_blocking(move || {
         let carol = LdkPeer::start(&bitcoind, "carol")?;
-        carol.receives_coins(Sat::new(1_000_000)).map(|()| carol)
+        // One raises the fee of a commitment, while another pays for HTLCs.
+        carol.receives_coins(Sat::new(500_000))?;
+        carol.receives_coins(Sat::new(500_000)).map(|()| carol)
     });
     alice.starts().await?;
     let carol = carol.await??;
