@@ -8,7 +8,7 @@ use fulmen_channel::input::Input;
 use fulmen_channel::message::Message;
 use fulmen_channel::onchain::deadline::Deed::{self, Close, FailBack, Fulfill, Wait, Warn};
 use fulmen_channel::onchain::deadline::{
-    Case, Downstream, Terms, Why, CLAIM_WINDOW, GRACE, NOTICE,
+    Case, Doubt, Downstream, Terms, Why, CLAIM_WINDOW, GRACE, HESITATION, LAST_CALL, NOTICE,
 };
 use fulmen_channel::params::{CommitmentFormat, Side};
 use Downstream::{Failed, Fulfilled, Stands};
@@ -153,6 +153,87 @@ fn what_was_passed_on_is_failed_back_early_only_if_nobody_would_claim_it() {
     // With no room between the two, not before the one further on has expired.
     let tight = Stands { expiry: Height::new(495), gain: None };
     check(Remote, &stands, 253, tight, &[(482, until(496)), (495, until(496)), (496, lost)]);
+}
+
+#[test]
+fn a_state_that_may_be_old_is_not_published_at_once() {
+    let (asked, at) = (Doubt::Since(Height::new(600)), Height::new);
+    assert_eq!((HESITATION, LAST_CALL), (6, 12));
+    // The HTLC expires at 500.
+    for (doubt, why, height, waits) in [
+        (Doubt::None, Expired, 502, false),
+        (Doubt::None, Preimage, 482, false),
+        // What has expired stays ours to take: whenever somebody has answered, or could have.
+        (Doubt::Unasked, Expired, 502, true),
+        (Doubt::Unasked, Expired, 900, true),
+        (asked, Expired, 600, true),
+        (asked, Expired, 605, true),
+        (asked, Expired, 606, false),
+        // A preimage counts until its HTLC expires only.
+        (Doubt::Unasked, Preimage, 482, true),
+        (Doubt::Unasked, Preimage, 487, true),
+        (Doubt::Unasked, Preimage, 488, false),
+        (Doubt::Since(at(480)), Preimage, 485, true),
+        (Doubt::Since(at(480)), Preimage, 486, false),
+        (Doubt::Since(at(486)), Preimage, 487, true),
+        (Doubt::Since(at(486)), Preimage, 488, false),
+    ] {
+        let held = doubt.holds_back(why, at(500), at(height));
+        assert_eq!(held, waits, "{doubt:?} {why:?} at {height}");
+    }
+}
+
+/// Whether Alice's channel is failed by the block of this height.
+fn fails_at(pair: &mut Pair, height: u32) -> bool {
+    pair.alice.handle(Input::Block(Height::new(height))).unwrap();
+    pair.alice.open().life.failed.is_some()
+}
+
+#[test]
+fn an_old_htlc_closes_a_channel_only_once_somebody_could_answer() {
+    let with_htlc = || {
+        let mut pair = Pair::open();
+        pair.alice.handle(Party::offer(1, 7_000_000)).unwrap();
+        pair.talk();
+        pair.alice.crashes();
+        assert!(!fails_at(&mut pair, 700), "blocks are still being read");
+        pair
+    };
+    // Nobody answers.
+    let mut pair = with_htlc();
+    pair.alice.handle(Input::PeersMayTell).unwrap();
+    assert!(!fails_at(&mut pair, 705));
+    assert!(fails_at(&mut pair, 706));
+    // Another peer has kept nothing newer.
+    let mut pair = with_htlc();
+    let number = pair.alice.open().contract.state.local_number;
+    pair.alice.handle(Input::PeersMayTell).unwrap();
+    pair.alice.handle(Input::Witnessed(number)).unwrap();
+    assert!(fails_at(&mut pair, 701));
+    // The peer is in step, but does not fail the HTLC.
+    let mut pair = with_htlc();
+    pair.reconnects();
+    assert!(fails_at(&mut pair, 701));
+}
+
+#[test]
+fn a_copy_that_turns_out_to_be_old_is_not_published() {
+    let mut pair = Pair::open();
+    pair.alice.handle(Party::offer(1, 7_000_000)).unwrap();
+    pair.talk();
+    let old = pair.alice.disk.clone();
+    pair.bob.fulfills(1);
+    pair.talk();
+    let now = pair.alice.open().contract.state.local_number;
+    pair.alice.disk = old;
+    pair.alice.crashes();
+    pair.alice.published.clear();
+    assert!(!fails_at(&mut pair, 700));
+    pair.alice.handle(Input::PeersMayTell).unwrap();
+    pair.alice.handle(Input::Witnessed(now)).unwrap();
+    assert!(pair.alice.open().life.behind);
+    fails_at(&mut pair, 900);
+    assert!(pair.alice.published.is_empty());
 }
 
 #[test]

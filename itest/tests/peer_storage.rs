@@ -7,12 +7,13 @@ use bitcoin::Txid;
 use bitcoincore_rpc::RpcApi;
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::{Context, Result};
-use fulmen_itest::regtest::{Cluster, Daemon, DEEP};
+use fulmen_itest::regtest::{Cluster, Daemon, Peer, DEEP};
 use fulmen_proto::lnrpc::{
     Channel, ChannelCloseSummary, ClosedChannelsRequest, ConnectPeerRequest, LightningAddress,
 };
 
 use crate::backups::{makes_wallet, restores};
+use crate::sweeps::holds;
 
 const CAPACITY: Sat = Sat::new(1_000_000);
 
@@ -112,6 +113,57 @@ async fn an_old_copy_of_the_database_is_not_run() -> Result<()> {
         closed(&alice, 1).await?.try_into().ok().context("one channel")?;
     assert_eq!(closed.channel_point, channel.channel_point);
     assert_eq!(closed.settled_balance, channel.local_balance, "of the latest state");
+    Ok(())
+}
+
+/// In the old copy an HTLC is in flight that has expired since. Nobody is there to tell that it was
+/// settled long ago: the daemon does not close for it before somebody could have.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_does_not_close_for_an_old_htlc_before_its_peer_can_speak() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let bitcoind = cluster.bitcoind();
+    let (alice, bob, channel) = cluster.pair(CAPACITY).await?;
+    bob.stops().await?;
+    holds(&bob, true)?;
+    bob.starts().await?;
+    with(&bob, &alice).await?;
+    with(&alice, &bob).await?;
+    alice.begins_to_pay(&bob.invoices(Msat::new(100_000_000), "held").await?).await?;
+    let in_flight = alice
+        .until("an HTLC is in flight", async || {
+            let htlcs = alice.channel().await?.pending_htlcs;
+            Ok(htlcs.into_iter().find(|htlc| htlc.locked_in))
+        })
+        .await?;
+    let copy = stopped_copy(&alice).await?;
+    alice.starts().await?;
+    bob.stops().await?;
+    holds(&bob, false)?;
+    bob.starts().await?;
+    let channel_now = alice.quiet_channel().await?;
+    alice.stops().await?;
+    bob.stops().await?;
+    std::fs::rename(copy, database(&alice))?;
+    let height = bitcoind.height()?;
+    bitcoind.mine(u64::from(in_flight.expiration_height).saturating_sub(height) + 20)?;
+
+    alice.starts().await?;
+    // Three of the six blocks that it waits.
+    bitcoind.mine(3)?;
+    alice.is_at_tip().await?;
+    let listed = alice.channel().await?;
+    assert_eq!(listed.pending_htlcs.len(), 1, "it is not failed");
+    bob.starts().await?;
+    let closing = is_published(&alice, 1).await?;
+    let tx = bitcoind.rpc().get_raw_transaction(&closing[0], None)?;
+    assert_eq!(tx.input[0].previous_output.to_string(), channel.channel_point);
+    bitcoind.mine(1)?;
+    is_published(&alice, 1).await?;
+    bitcoind.mine(DEEP)?;
+    let [closed]: [ChannelCloseSummary; 1] =
+        closed(&alice, 1).await?.try_into().ok().context("one channel")?;
+    assert_eq!(closed.closing_tx_hash, closing[0].to_string());
+    assert_eq!(closed.settled_balance, channel_now.local_balance, "of the latest state");
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::assemble;
 use crate::auth::{put_root_key, remove_files, Bakery, BakeryError};
 use crate::chain::{Chain, ChainEvent};
 use crate::channels::services::Services;
-use crate::channels::{pumps, storage};
+use crate::channels::{pumps, storage, ToChannel};
 use crate::config::Config;
 use crate::keys::{seed_file, KeyRing};
 use crate::node::Node;
@@ -231,6 +231,7 @@ async fn serve_channels(node: &Node, front: &Front, birthday: u64) -> Result<(),
         chain.wait_synced().await;
         services.peers.listen().await.map_err(|e| say("listening for peers")(&e))?;
         reconnect(services)?;
+        pumps::to_all(services, || ToChannel::PeersMayTell).await;
         front.reached(WalletState::ServerActive);
         std::future::pending().await
     };

@@ -6,7 +6,7 @@ use crate::amount::Height;
 use crate::contract::balance::View;
 use crate::error::Refused;
 use crate::message::Message;
-use crate::onchain::deadline::{Case, Deed, Downstream, Terms};
+use crate::onchain::deadline::{Case, Deed, Doubt, Downstream, Terms};
 use crate::output::{Event, Output};
 use crate::params::Side;
 use crate::transactions::commitment::HtlcRef;
@@ -68,6 +68,10 @@ impl Open {
         if revoked && !self.life.behind && !self.is_settled() && self.life.spent_by.is_none() {
             self.fall_behind(tools);
         }
+        // It knew of nothing newer.
+        if !revoked {
+            self.doubt = Doubt::None;
+        }
     }
 
     /// Our state is known to be old: say so, so that the peer publishes its own, and wait.
@@ -106,7 +110,12 @@ impl Open {
             return;
         }
         let deeds: Vec<_> = self.cases().map(|(tag, case)| (case.decide(height), tag)).collect();
-        let closes = deeds.iter().find(|(deed, _)| matches!(deed, Deed::Close(_)));
+        let closes = deeds.iter().find(|(deed, tag)| match (deed, self.contract.htlcs.get(tag)) {
+            (Deed::Close(why), Some(htlc)) => {
+                !self.doubt.holds_back(*why, htlc.cltv_expiry, height)
+            }
+            _ => false,
+        });
         if let Some((_, (_, id))) = closes {
             self.fail(format!("HTLC {id} was not settled in time"), tools);
             return;

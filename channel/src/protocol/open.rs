@@ -11,6 +11,7 @@ use crate::input::{Command, Handled, Input};
 use crate::keys::curve::Curve;
 use crate::keys::signer::Signer;
 use crate::message::Message;
+use crate::onchain::deadline::Doubt;
 use crate::onchain::resolution::OnChain;
 use crate::outbox::Outbox;
 use crate::output::{Event, Output, Received};
@@ -88,6 +89,8 @@ pub struct Open {
     pub(super) talk: Talk,
     pub(super) close_feerate: FeeratePerKw,
     pub(super) height: Height,
+    /// Whether our state may be old, since it was read back.
+    pub(super) doubt: Doubt,
     pub(super) dirty_life: bool,
     pub(super) dirty_closing: bool,
     pub(super) dirty_funding_tx: bool,
@@ -131,6 +134,7 @@ impl Open {
             talk: Talk::default(),
             close_feerate: FeeratePerKw::FLOOR,
             height: Height::new(0),
+            doubt: Doubt::None,
             dirty_life: true,
             dirty_closing: false,
             warned_of: BTreeSet::new(),
@@ -146,7 +150,7 @@ impl Open {
         open.life = rows.require(Row::Life)?;
         open.closing = rows.read(Row::Closing)?.unwrap_or_default();
         open.onchain = rows.read(Row::OnChain)?.unwrap_or_default();
-        open.link = Link::Down;
+        (open.link, open.doubt) = (Link::Down, Doubt::Unasked);
         (open.dirty_life, open.dirty_funding_tx) = (false, false);
         Ok(open)
     }
@@ -265,7 +269,10 @@ impl Open {
             Input::Connected(negotiated) => self.connected(negotiated, tools),
             Input::Disconnected => self.disconnected(tools),
             Input::Witnessed(number) => self.witnessed(number, tools),
-            Input::Persisted(_) => {}
+            Input::PeersMayTell if self.doubt == Doubt::Unasked => {
+                self.doubt = Doubt::Since(self.height);
+            }
+            Input::PeersMayTell | Input::Persisted(_) => {}
             Input::Minute => {
                 let done = self.minute();
                 self.answer(done, tools);

@@ -15,6 +15,7 @@ use crate::contract::commitments::LastSent;
 use crate::contract::htlc::Stage;
 use crate::error::Violation;
 use crate::message::Message;
+use crate::onchain::deadline::Doubt;
 use crate::output::Output;
 use crate::params::{Negotiated, Side};
 use lightning::ln::msgs;
@@ -79,7 +80,7 @@ impl Open {
             return Err(Violation::fail(RULE, "the peer has lost its state"));
         }
         let missed = self.missed_by(said, tools)?;
-        self.link = Link::Up;
+        (self.link, self.doubt) = (Link::Up, Doubt::None);
         if self.said_next == 1 && said.next_local_commitment_number == 1 && self.life.ready_sent {
             self.send_ready(tools);
         }

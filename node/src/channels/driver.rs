@@ -230,6 +230,7 @@ impl Driver {
                 self.announcer.disconnected();
                 self.tell(Input::Disconnected);
             }
+            ToChannel::PeersMayTell => self.tell(Input::PeersMayTell),
             ToChannel::Witnessed(number) => self.witnessed(number),
             ToChannel::Command(command, reply) => {
                 let outcome = self.channel.handle(Input::Command(command));

@@ -55,6 +55,8 @@ pub enum ToChannel {
     PeerUp(PeerLink, Negotiated),
     /// The connection is gone.
     PeerDown,
+    /// Peers can be asked from now on.
+    PeersMayTell,
     /// Our own witness says that our commitment had this number once.
     Witnessed(u64),
     /// A command, and where its outcome goes.
