@@ -7,6 +7,7 @@
 )]
 
 mod at_once;
+mod backup_stories;
 mod backups;
 mod bitcoind;
 mod bitcoind_trouble;

@@ -4,7 +4,7 @@
 mod cheats;
 mod htlcs;
 mod lost;
-mod money;
+pub mod money;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -138,7 +138,7 @@ async fn ldk_closes_by_force() -> Result<()> {
 }
 
 /// Something that spends F waits for a block.
-fn in_mempool(cluster: &Cluster, channel_point: &str) -> Result<()> {
+pub fn in_mempool(cluster: &Cluster, channel_point: &str) -> Result<()> {
     let funding: OutPoint = channel_point.parse()?;
     let bitcoind = Arc::clone(cluster.bitcoind());
     wait::until("the commitment is published", PATIENCE, || {
