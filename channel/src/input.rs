@@ -30,9 +30,9 @@ pub enum Input {
     /// A witness that only we can have written says that our commitment had this number once: all
     /// before it are revoked. If ours is older, the channel is not run any more (rules 4.4).
     Witnessed(u64),
-    /// Blocks are read up to the tip, and peers are connected to: whoever knows more of this channel
-    /// than we do can tell from now on.
-    PeersMayTell,
+    /// Blocks are read up to this height, and peers are connected to: whoever knows more of this
+    /// channel than we do can tell from now on.
+    PeersMayTell(Height),
     /// All change sets up to this number are durable.
     Persisted(u64),
     /// Something the node wants.

@@ -201,13 +201,13 @@ fn an_old_htlc_closes_a_channel_only_once_somebody_could_answer() {
     };
     // Nobody answers.
     let mut pair = with_htlc();
-    pair.alice.handle(Input::PeersMayTell).unwrap();
+    pair.alice.handle(Input::PeersMayTell(Height::new(700))).unwrap();
     assert!(!fails_at(&mut pair, 705));
     assert!(fails_at(&mut pair, 706));
     // Another peer has kept nothing newer.
     let mut pair = with_htlc();
     let number = pair.alice.open().contract.state.local_number;
-    pair.alice.handle(Input::PeersMayTell).unwrap();
+    pair.alice.handle(Input::PeersMayTell(Height::new(700))).unwrap();
     pair.alice.handle(Input::Witnessed(number)).unwrap();
     assert!(fails_at(&mut pair, 701));
     // The peer is in step, but does not fail the HTLC.
@@ -229,7 +229,7 @@ fn a_copy_that_turns_out_to_be_old_is_not_published() {
     pair.alice.crashes();
     pair.alice.published.clear();
     assert!(!fails_at(&mut pair, 700));
-    pair.alice.handle(Input::PeersMayTell).unwrap();
+    pair.alice.handle(Input::PeersMayTell(Height::new(700))).unwrap();
     pair.alice.handle(Input::Witnessed(now)).unwrap();
     assert!(pair.alice.open().life.behind);
     fails_at(&mut pair, 900);

@@ -231,7 +231,8 @@ async fn serve_channels(node: &Node, front: &Front, birthday: u64) -> Result<(),
         chain.wait_synced().await;
         services.peers.listen().await.map_err(|e| say("listening for peers")(&e))?;
         reconnect(services)?;
-        pumps::to_all(services, || ToChannel::PeersMayTell).await;
+        let height = chain.tip().height;
+        pumps::to_all(services, || ToChannel::PeersMayTell(height)).await;
         front.reached(WalletState::ServerActive);
         std::future::pending().await
     };

@@ -9,8 +9,8 @@
 //!         they must fail it                           NOTICE                     it back
 //! ```
 //!
-//! After a start the state may be an old copy, and publishing it would forfeit everything. So a close
-//! by deadline waits for a while until the peer or a witness has spoken, see [`Doubt`].
+//! After a start the state may be an old copy, and publishing it would forfeit everything. So a
+//! close by deadline waits for a while until the peer or a witness has spoken, see [`Doubt`].
 //!
 //! A close is the last resort. It is never for an HTLC that our commitment has no output for, or
 //! whose output costs more than it brings: a close would bring nothing. Nor is it for a feerate
@@ -27,8 +27,8 @@ pub const GRACE: u32 = 2;
 pub const CLAIM_WINDOW: u32 = 18;
 /// Blocks before we would close for a preimage that the peer is warned.
 pub const NOTICE: u32 = 3;
-/// Blocks for which a channel that was read back waits for somebody to tell whether its state is the
-/// latest: an hour, in which peers come back if they do at all.
+/// Blocks for which a channel that was read back waits for somebody to tell whether its state is
+/// the latest: an hour, in which peers come back if they do at all.
 pub const HESITATION: u32 = 6;
 /// Blocks before its expiry from which nothing keeps a preimage off the chain: commitment and HE
 /// have to confirm by then.
@@ -122,8 +122,8 @@ pub enum Doubt {
 
 impl Doubt {
     /// Whether a close that is due waits. If the state is the latest, nothing is lost by that: what
-    /// we offered and has expired stays ours to take back, and a preimage waits for its last call at
-    /// most.
+    /// we offered and has expired stays ours to take back, and a preimage waits for its last call
+    /// at most.
     pub fn holds_back(&self, why: Why, expiry: Height, height: Height) -> bool {
         let unanswered = match self {
             Doubt::None => false,

@@ -269,10 +269,10 @@ impl Open {
             Input::Connected(negotiated) => self.connected(negotiated, tools),
             Input::Disconnected => self.disconnected(tools),
             Input::Witnessed(number) => self.witnessed(number, tools),
-            Input::PeersMayTell if self.doubt == Doubt::Unasked => {
-                self.doubt = Doubt::Since(self.height);
+            Input::PeersMayTell(height) if self.doubt == Doubt::Unasked => {
+                self.doubt = Doubt::Since(height);
             }
-            Input::PeersMayTell | Input::Persisted(_) => {}
+            Input::PeersMayTell(_) | Input::Persisted(_) => {}
             Input::Minute => {
                 let done = self.minute();
                 self.answer(done, tools);

@@ -230,7 +230,7 @@ impl Driver {
                 self.announcer.disconnected();
                 self.tell(Input::Disconnected);
             }
-            ToChannel::PeersMayTell => self.tell(Input::PeersMayTell),
+            ToChannel::PeersMayTell(height) => self.tell(Input::PeersMayTell(height)),
             ToChannel::Witnessed(number) => self.witnessed(number),
             ToChannel::Command(command, reply) => {
                 let outcome = self.channel.handle(Input::Command(command));

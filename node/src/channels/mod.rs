@@ -55,8 +55,8 @@ pub enum ToChannel {
     PeerUp(PeerLink, Negotiated),
     /// The connection is gone.
     PeerDown,
-    /// Peers can be asked from now on.
-    PeersMayTell,
+    /// Peers can be asked from this height on. It may be told before the blocks up to there.
+    PeersMayTell(Height),
     /// Our own witness says that our commitment had this number once.
     Witnessed(u64),
     /// A command, and where its outcome goes.

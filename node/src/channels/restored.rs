@@ -151,7 +151,7 @@ impl Task {
                 let _ = watcher.send(CloseUpdate::Failed(Refused::Behind.to_string()));
             }
             ToChannel::PeerUpdate(_)
-            | ToChannel::PeersMayTell
+            | ToChannel::PeersMayTell(_)
             | ToChannel::Witnessed(_)
             | ToChannel::FundingConfirmed { .. }
             | ToChannel::Feerates(_)
