@@ -107,7 +107,7 @@ pub async fn restores(
     daemon.catches_up().await
 }
 
-async fn unlocks(daemon: &Daemon) -> Result<()> {
+pub async fn unlocks(daemon: &Daemon) -> Result<()> {
     let request = UnlockWalletRequest { wallet_password: PASSWORD.into(), ..Default::default() };
     daemon.unlocker().await?.unlock_wallet(request).await?;
     daemon.catches_up().await

@@ -40,9 +40,12 @@ pub async fn offers_both_ways(
     carol: &LdkPeer,
 ) -> Result<Channel> {
     carol.begins_to_pay(&alice.invoices(Msat::new(THEIRS * 1_000), "held").await?)?;
-    has_htlcs(alice, 1).await?;
-    // LDK's expire after some 200 blocks, and ours after some 50.
-    cluster.bitcoind().mine(100)?;
+    let channel = has_htlcs(alice, 1).await?;
+    // LDK adds up to 120 blocks to what the invoice asks, by chance: ours is to be the first to
+    // expire, and both are before LDK's delay would be over.
+    let offered = channel.pending_htlcs.first().context("LDK's HTLC")?;
+    let left = u64::from(offered.expiration_height).saturating_sub(cluster.bitcoind().height()?);
+    cluster.bitcoind().mine(left.saturating_sub(80))?;
     alice.is_at_tip().await?;
     carol.sync()?;
     alice.begins_to_pay(&carol.holds(Msat::new(OURS * 1_000), SECRET)?).await?;
