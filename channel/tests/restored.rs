@@ -10,7 +10,7 @@ use fulmen_channel::message::Message;
 use fulmen_channel::onchain::claim::Name;
 use fulmen_channel::output::{Event, Spend};
 use fulmen_channel::params::{CommitmentFormat, Side};
-use fulmen_channel::protocol::restored::Restored;
+use fulmen_channel::protocol::restored::{Own, Restored};
 
 const FORMATS: [CommitmentFormat; 2] =
     [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey];
@@ -27,6 +27,10 @@ fn backup_of(party: &Party) -> Restored {
         funder: params.funder,
         ours: params.side(Side::Local).basepoints.payment,
         theirs: params.side(Side::Remote).basepoints.payment,
+        own: Some(Own {
+            revocation: params.side(Side::Remote).basepoints.revocation,
+            delay: params.side(Side::Remote).to_self_delay,
+        }),
     }
 }
 
@@ -67,7 +71,8 @@ fn either_side_gets_its_balance_from_the_peers_close() {
             let tx = closes(peer, lost.greeting(&signer));
             chain.take(&tx).unwrap();
             assert_eq!(lost.identify(&tx), Spend::Remote);
-            let claim = lost.claim(&tx, chain.height).expect("D");
+            let due = lost.due(&tx, chain.height, &signer).expect("D");
+            let claim = &due.claim;
             let anchors = format == CommitmentFormat::Anchors;
             let fees = match (seed, anchors) {
                 (ALICE, true) => 1_124 + 660,
@@ -76,7 +81,7 @@ fn either_side_gets_its_balance_from_the_peers_close() {
             };
             assert_eq!((claim.name, claim.spend.value().sat()), (Name::D, own - fees));
             let feerate = FeeratePerKw::new(1_000);
-            let taken = lost.deliver(&claim, &wallet_script(9), feerate, &signer).unwrap();
+            let taken = lost.deliver(&due, &wallet_script(9), feerate, &signer).unwrap();
             let delayed = chain.take(&taken).is_err();
             assert_eq!(delayed, anchors, "with anchors it waits one block");
             assert_eq!(claim.from, Height::new(if anchors { 101 } else { 100 }));
@@ -95,7 +100,10 @@ fn what_spent_f_is_told_apart() {
         let lost = backup_of(&pair.alice);
         let ours = pair.alice.channel.commitments().0.unwrap().tx;
         assert_eq!(lost.identify(&ours), Spend::Local);
-        assert_eq!(lost.claim(&ours, Height::new(1)), None, "RD needs what is lost");
+        let signer = InMemorySigner::from_seed(ALICE);
+        let due = |lost: &Restored, tx| lost.due(tx, Height::new(1), &signer);
+        let earlier = Restored { own: None, ..lost.clone() };
+        assert_eq!(due(&earlier, &ours), None, "RD needs what earlier backups lack");
         let theirs = pair.bob.channel.commitments().0.unwrap().tx;
         assert_eq!(lost.identify(&theirs), Spend::Remote);
         for party in [&mut pair.alice, &mut pair.bob] {
@@ -106,7 +114,37 @@ fn what_spent_f_is_told_apart() {
         pair.talk();
         let mutual = pair.alice.published.last().expect("ES").clone();
         assert_eq!(lost.identify(&mutual), Spend::Mutual);
-        assert_eq!(lost.claim(&mutual, Height::new(1)), None, "it pays the wallet itself");
+        assert_eq!(due(&lost, &mutual), None, "it pays the wallet itself");
+    }
+}
+
+#[test]
+fn our_own_commitment_gives_our_balance_back_after_its_delay() {
+    for format in FORMATS {
+        for (seed, own) in [(ALICE, 600_000), (BOB, 400_000)] {
+            let mut pair = opened(format);
+            let outpoint = pair.alice.open().contract.funding.outpoint;
+            let chain = &mut Chain::with(outpoint, pair.funding_output());
+            let party = if seed == ALICE { &mut pair.alice } else { &mut pair.bob };
+            party.handle(Input::Command(Command::ForceClose("early".into()))).unwrap();
+            let (lost, tx) = (backup_of(party), party.published.last().unwrap().clone());
+            chain.take(&tx).unwrap();
+            let signer = InMemorySigner::from_seed(seed);
+            let due = lost.due(&tx, chain.height, &signer).expect("RD");
+            let fees = match (seed, format) {
+                (ALICE, CommitmentFormat::Anchors) => 1_124 + 660,
+                (ALICE, CommitmentFormat::StaticRemoteKey) => 724,
+                _ => 0,
+            };
+            assert_eq!((due.claim.name, due.claim.spend.value().sat()), (Name::RD, own - fees));
+            let feerate = FeeratePerKw::new(1_000);
+            let taken = lost.deliver(&due, &wallet_script(9), feerate, &signer).unwrap();
+            chain.at(due.claim.from.number() - 1);
+            assert!(chain.take(&taken).is_err(), "too early");
+            chain.at(due.claim.from.number());
+            chain.take(&taken).unwrap();
+            assert_eq!(due.claim.from, Height::new(100 + 144));
+        }
     }
 }
 

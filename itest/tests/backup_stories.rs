@@ -10,7 +10,7 @@ use fulmen_proto::lnrpc::{
     Channel, ChannelBackupSubscription, ClosedChannelsRequest, CommitmentType, OpenChannelRequest,
 };
 
-use crate::backups::{makes_wallet, multi, restores, verified};
+use crate::backups::{makes_wallet, multi, restores, unlocks, verified};
 use crate::ldk_chain::in_mempool;
 use crate::ldk_chain::money::Descent;
 use crate::sweeps::holds;
@@ -139,19 +139,31 @@ async fn channels_of_all_kinds_and_in_all_states_come_home() -> Result<()> {
     again.spawn()?;
     restores(&again, &words, Some(multi(file))).await?;
     in_mempool(&cluster, &with(dave)?.channel_point)?;
+    come_home(&cluster, &again, &channels, (since, had)).await
+}
+
+/// Mines until the channels, closed after block `since`, are history: all balances have come to the
+/// wallet, which `had` that much before.
+async fn come_home(
+    cluster: &Cluster,
+    again: &Daemon,
+    channels: &[Channel],
+    (since, had): (u64, i64),
+) -> Result<()> {
+    let bitcoind = cluster.bitcoind();
     again
-        .until("all three are history", async || {
+        .until("all are history", async || {
             bitcoind.mine(1)?;
             again.is_at_tip().await?;
             let request = ClosedChannelsRequest::default();
             let closed = again.lightning().await?.closed_channels(request).await?.into_inner();
-            Ok((closed.channels.len() == 3).then_some(()))
+            Ok((closed.channels.len() == channels.len()).then_some(()))
         })
         .await?;
     let mut gain = 0;
-    for channel in &channels {
+    for channel in channels {
         let funding: OutPoint = channel.channel_point.parse()?;
-        let (ours, _) = Descent::of(bitcoind, funding, since)?.accounts(&again).await?;
+        let (ours, _) = Descent::of(bitcoind, funding, since)?.accounts(again).await?;
         assert_eq!(ours.taken, channel.local_balance, "{channel:?}");
         gain += ours.gain();
     }
@@ -160,4 +172,36 @@ async fn channels_of_all_kinds_and_in_all_states_come_home() -> Result<()> {
             Ok((again.coins().await?.total_balance == had + gain).then_some(()))
         })
         .await
+}
+
+/// Alice closed by force, and loses everything before her balance comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_our_own_commitment_held_comes_home() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let bitcoind = cluster.bitcoind();
+    let alice = Daemon::without_wallet(bitcoind, "alice", &[])?;
+    let words = makes_wallet(&alice).await?;
+    let bob = cluster.daemon("bob").await?;
+    alice.receives_coins(Sat::new(1_100_000)).await?;
+    bob.is_at_tip().await?;
+    alice.connects(&bob).await?;
+    alice.opens(&bob, CAPACITY).await?;
+    alice.pays(&bob, Msat::new(PAID[0] * 1_000)).await?;
+    let channel = alice.quiet_channel().await?;
+    let (since, had) = (bitcoind.height()?, alice.coins().await?.total_balance);
+    publishes(&cluster, &alice, &channel).await?;
+    let file = std::fs::read(backup_of(&alice))?;
+    alice.stops().await?;
+    drop(alice);
+
+    let again = Daemon::without_wallet(bitcoind, "again", &[])?;
+    again.spawn()?;
+    restores(&again, &words, Some(multi(file))).await?;
+    bitcoind.mine(100)?;
+    again.is_at_tip().await?;
+    // A restart in the middle of the wait changes nothing.
+    again.stops().await?;
+    again.spawn()?;
+    unlocks(&again).await?;
+    come_home(&cluster, &again, &[channel], (since, had)).await
 }

@@ -1,30 +1,34 @@
 //! A channel of which only a static backup is left: who, which output, which keys. It is never run.
 //! The peer is told that our state is lost, and closes; what its commitment pays us needs no more
-//! than the payment basepoint (BOLT 2, message retransmission: data loss).
+//! than the payment basepoint (BOLT 2, message retransmission: data loss). What our own pays us,
+//! had it been published before, needs its number, which it bears, and [`Own`].
 //!
 //! ```text
 //!   A (restored)                                             B
 //!   ── channel_reestablish, next_commitment_number 0 ──▶
 //!   ── error ──────────────────────────────────────────▶
 //!
-//!   F ── C of B ── to_remote ── D ── A's wallet
+//!   F ─┬─ C of B ── to_remote ── D  ── A's wallet
+//!      └─ C of A ── to_local ─── RD ── A's wallet, after to_self_delay
 //! ```
 
-use crate::amount::{FeeratePerKw, Height};
+use crate::amount::{FeeratePerKw, Height, Sat};
+use crate::keys::derive;
 use crate::keys::signer::Signer;
 use crate::message::Message;
 use crate::onchain::claim::{Claim, Name};
 use crate::output::Spend;
 use crate::params::{CommitmentFormat, Side};
-use crate::script::to_remote;
+use crate::script::{to_local, to_remote};
 use crate::transactions::commitment::{number_of, obscuring_factor};
-use crate::transactions::delivery;
 use crate::transactions::spend::sweep;
+use crate::transactions::{delivery, revocable_delivery};
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::sighash::EcdsaSighashType;
-use bitcoin::{OutPoint, Script, Transaction};
+use bitcoin::{OutPoint, Script, ScriptBuf, Transaction};
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
+use serde::{Deserialize, Serialize};
 
 /// What is known of the channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,26 @@ pub struct Restored {
     pub ours: PublicKey,
     /// The peer's.
     pub theirs: PublicKey,
+    /// What RD needs; earlier backups have none.
+    pub own: Option<Own>,
+}
+
+/// What, beside our keys, finds and spends to_local of our own commitment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// The peer's revocation basepoint.
+    pub revocation: PublicKey,
+    /// The blocks that we must wait.
+    pub delay: u16,
+}
+
+/// An output of a commitment in a block that is ours to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// D or RD.
+    pub claim: Claim,
+    /// The commitment's number.
+    pub number: u64,
 }
 
 impl Restored {
@@ -70,11 +94,7 @@ impl Restored {
 
     /// Whose doing a transaction is that spends F.
     pub fn identify(&self, tx: &Transaction) -> Spend {
-        let (opener, accepter) = match self.funder {
-            Side::Local => (&self.ours, &self.theirs),
-            Side::Remote => (&self.theirs, &self.ours),
-        };
-        if number_of(tx, obscuring_factor(opener, accepter)).is_none() {
+        if self.number_of(tx).is_none() {
             return Spend::Mutual;
         }
         let pays_them = to_remote::script_pubkey(self.format, &self.theirs);
@@ -84,28 +104,69 @@ impl Restored {
         }
     }
 
-    /// D: what a commitment of the peer's in a block of this height pays us, whichever it is.
-    pub fn claim(&self, tx: &Transaction, confirmed: Height) -> Option<Claim> {
-        let script = to_remote::script_pubkey(self.format, &self.ours);
-        let place = tx.output.iter().position(|output| output.script_pubkey == script)?;
-        let value = tx.output.get(place)?.value.into();
-        let outpoint = OutPoint { txid: tx.compute_txid(), vout: u32::try_from(place).ok()? };
-        let spend = delivery::spend(self.format, &self.ours, outpoint, value);
-        Some(Claim::new(Name::D, spend).confirmed_at(confirmed))
+    /// What a commitment in a block of this height pays us, whichever it is: D of the peer's, RD of
+    /// our own.
+    pub fn due(&self, tx: &Transaction, confirmed: Height, signer: &dyn Signer) -> Option<Due> {
+        let number = self.number_of(tx)?;
+        let to_remote = to_remote::script_pubkey(self.format, &self.ours);
+        let claim = match output_to(tx, &to_remote) {
+            Some((outpoint, value)) => {
+                let spend = delivery::spend(self.format, &self.ours, outpoint, value);
+                Claim::new(Name::D, spend)
+            }
+            None => {
+                let own = self.own?;
+                let script = own.script(number, signer);
+                let (outpoint, value) = output_to(tx, &script.to_p2wsh())?;
+                let spend = revocable_delivery::spend_script(script, own.delay, outpoint, value);
+                Claim::new(Name::RD, spend)
+            }
+        };
+        Some(Due { claim: claim.confirmed_at(confirmed), number })
     }
 
-    /// The transaction that takes D alone; nothing if the fee leaves no more than dust.
+    /// The transaction that takes D or RD alone; nothing if the fee leaves no more than dust.
     pub fn deliver(
         &self,
-        claim: &Claim,
+        due: &Due,
         to: &Script,
         feerate: FeeratePerKw,
         signer: &dyn Signer,
     ) -> Option<Transaction> {
-        let mut tx = sweep(std::slice::from_ref(&claim.spend), to, feerate)?;
+        let spend = &due.claim.spend;
+        let mut tx = sweep(std::slice::from_ref(spend), to, feerate)?;
         let kind = EcdsaSighashType::All;
-        let signature = signer.sign_payment(claim.spend.sighash(&tx, 0, kind)?);
-        tx.input.first_mut()?.witness = claim.spend.witness(&signature, kind);
+        let sighash = spend.sighash(&tx, 0, kind)?;
+        let signature = match due.claim.name {
+            Name::RD => signer.sign_delayed(due.number, sighash),
+            _ => signer.sign_payment(sighash),
+        };
+        tx.input.first_mut()?.witness = spend.witness(&signature, kind);
         Some(tx)
     }
+
+    fn number_of(&self, tx: &Transaction) -> Option<u64> {
+        let (opener, accepter) = match self.funder {
+            Side::Local => (&self.ours, &self.theirs),
+            Side::Remote => (&self.theirs, &self.ours),
+        };
+        number_of(tx, obscuring_factor(opener, accepter))
+    }
+}
+
+impl Own {
+    /// The script of to_local of our commitment of this number.
+    fn script(&self, number: u64, signer: &dyn Signer) -> ScriptBuf {
+        let point = signer.per_commitment_point(number);
+        let revocation = derive::revocation_public_key(&self.revocation, &point);
+        let delayed = derive::public_key(&signer.basepoints().delayed_payment, &point);
+        to_local::witness_script(&revocation, self.delay, &delayed)
+    }
+}
+
+/// The output that pays to this script.
+fn output_to(tx: &Transaction, script: &Script) -> Option<(OutPoint, Sat)> {
+    let place = tx.output.iter().position(|output| *output.script_pubkey == *script)?;
+    let value = tx.output.get(place)?.value.into();
+    Some((OutPoint { txid: tx.compute_txid(), vout: u32::try_from(place).ok()? }, value))
 }

@@ -9,6 +9,7 @@ use bitcoin::OutPoint;
 use fulmen_channel::changeset::Row;
 use fulmen_channel::contract::commitments::State;
 use fulmen_channel::params::{ChannelParams, Side};
+use fulmen_channel::protocol::restored::Own;
 use std::collections::BTreeSet;
 
 /// The backup of every channel of which something may be ours, in the order of their numbers.
@@ -72,5 +73,9 @@ fn single(
         announce: params.announce,
         ours: params.side(Side::Local).basepoints.payment,
         theirs: params.side(Side::Remote).basepoints.payment,
+        own: Some(Own {
+            revocation: params.side(Side::Remote).basepoints.revocation,
+            delay: params.side(Side::Remote).to_self_delay,
+        }),
     })
 }

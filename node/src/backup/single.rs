@@ -5,7 +5,7 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::OutPoint;
 use fulmen_channel::amount::{Height, Sat};
 use fulmen_channel::params::{CommitmentFormat, Side};
-use fulmen_channel::protocol::restored::Restored;
+use fulmen_channel::protocol::restored::{Own, Restored};
 use serde::{Deserialize, Serialize};
 
 /// Several backups, each packed for itself, so that each may grow at its end.
@@ -40,12 +40,14 @@ pub struct Single {
     pub ours: PublicKey,
     /// The peer's.
     pub theirs: PublicKey,
+    /// What our own commitment's balance needs; earlier backups have none.
+    pub own: Option<Own>,
 }
 
 impl Single {
     /// The channel as far as the contract can know it.
     pub fn restored(&self) -> Restored {
-        let Single { outpoint, format, funder, ours, theirs, .. } = self.clone();
-        Restored { outpoint, format, funder, ours, theirs }
+        let Single { outpoint, format, funder, ours, theirs, own, .. } = self.clone();
+        Restored { outpoint, format, funder, ours, theirs, own }
     }
 }

@@ -14,9 +14,8 @@ use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use fulmen_channel::error::Refused;
 use fulmen_channel::keys::InMemorySigner;
 use fulmen_channel::message::Message;
-use fulmen_channel::onchain::claim::Claim;
 use fulmen_channel::output::Spend;
-use fulmen_channel::protocol::restored::Restored;
+use fulmen_channel::protocol::restored::{Due, Restored};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -71,7 +70,7 @@ fn start(services: &Arc<Services>, record: RestoredRecord) {
         services: services.clone(),
         channel,
         record,
-        claim: None,
+        due: None,
         told: false,
         swept: false,
     };
@@ -85,11 +84,11 @@ struct Task {
     record: RestoredRecord,
     height: Height,
     link: Option<PeerLink>,
-    /// D, once F's spend was seen since the start.
-    claim: Option<Claim>,
+    /// D or RD, once F's spend was seen since the start.
+    due: Option<Due>,
     /// The peer was told since the start.
     told: bool,
-    /// D is published; the chain repeats it until it is deep.
+    /// What takes it is published; the chain repeats it until it is deep.
     swept: bool,
 }
 
@@ -130,7 +129,7 @@ impl Task {
             ToChannel::Unblock(height) => {
                 self.height = height.minus(1);
                 if self.record.unblock(height) {
-                    self.claim = self.claim.take().filter(|_| self.record.spent.is_some());
+                    self.due = self.due.take().filter(|_| self.record.spent.is_some());
                     self.swept &= self.record.spent.is_some();
                     self.save().await?;
                 }
@@ -186,22 +185,22 @@ impl Task {
     async fn closed_by(&mut self, tx: &Transaction, height: Height) -> Result<(), StoreError> {
         let (index, txid) = (self.record.backup.index, tx.compute_txid());
         let spend = self.channel.identify(tx);
-        self.claim = self.channel.claim(tx, height);
-        let limbo = self.claim.as_ref().map_or(Sat::ZERO, |claim| claim.spend.value());
-        if let Some(claim) = &self.claim {
-            self.watch(claim.spend.outpoint, height);
+        self.due = self.channel.due(tx, height, &self.signer);
+        let limbo = self.due.as_ref().map_or(Sat::ZERO, |due| due.claim.spend.value());
+        if let Some(due) = &self.due {
+            self.watch(due.claim.spend.outpoint, height);
         }
         if self.record.spent.is_none_or(|spent| spent.txid != txid) {
             tracing::info!(channel = index, "F is spent by {txid}: {spend:?}; ours is {limbo}");
             if spend == Spend::Local {
-                tracing::error!(
+                tracing::warn!(
                     channel = index,
-                    "{txid} is our own commitment, published before the data was lost: its \
-                     outputs need that data"
+                    "{txid} is our own commitment, published before the data was lost: HTLCs on \
+                     it need that data"
                 );
             }
             let (kind, settled) = (SpendKind::from(spend), Sat::ZERO);
-            let matures_at = self.claim.as_ref().map(|claim| claim.from);
+            let matures_at = self.due.as_ref().map(|due| due.claim.from);
             self.record.spent =
                 Some(SpentRecord { txid, height, kind, limbo, matures_at, settled });
             self.record.closed = limbo == Sat::ZERO;
@@ -210,11 +209,11 @@ impl Task {
         self.sweep().await
     }
 
-    /// Takes D as soon as the next block may hold that.
+    /// Takes D or RD as soon as the next block may hold that.
     async fn sweep(&mut self) -> Result<(), StoreError> {
-        let due = |claim: &&Claim| claim.from <= self.height.plus(1);
+        let ripe = |due: &&Due| due.claim.from <= self.height.plus(1);
         let done = self.swept || self.record.delivered.is_some();
-        let Some(claim) = self.claim.as_ref().filter(due).filter(|_| !done).cloned() else {
+        let Some(due) = self.due.as_ref().filter(ripe).filter(|_| !done).cloned() else {
             return Ok(());
         };
         let (services, index) = (self.services.clone(), self.record.backup.index);
@@ -229,20 +228,20 @@ impl Task {
         let feerate = services.registry.feerates().map(|feerates| feerates.close);
         let feerate = feerate.unwrap_or(FeeratePerKw::FLOOR);
         // Worth less than its fee, it is tried again at the next block.
-        let Some(tx) = self.channel.deliver(&claim, &script, feerate, &self.signer) else {
+        let Some(tx) = self.channel.deliver(&due, &script, feerate, &self.signer) else {
             return Ok(());
         };
         services.store.commit(unit).await?;
         self.swept = true;
-        let txid = tx.compute_txid();
+        let (txid, name) = (tx.compute_txid(), due.claim.name);
         match services.chain.broadcast(tx).await {
-            Ok(()) => tracing::info!(channel = index, "published {txid}, which takes D"),
+            Ok(()) => tracing::info!(channel = index, "published {txid}, which takes {name}"),
             Err(error) => tracing::warn!(channel = index, "publishing {txid}: {error}"),
         }
         Ok(())
     }
 
-    /// D is in a block.
+    /// What takes D or RD is in a block.
     async fn delivered(&mut self, height: Height) -> Result<(), StoreError> {
         if let Some(spent) = &mut self.record.spent {
             spent.settled = spent.limbo;

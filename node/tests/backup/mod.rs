@@ -16,6 +16,7 @@ use bitcoin::{Network, OutPoint, Txid};
 use fulmen_channel::amount::{Height, Sat};
 use fulmen_channel::keys::{InMemorySigner, Signer};
 use fulmen_channel::params::{CommitmentFormat, Side};
+use fulmen_channel::protocol::restored::Own;
 use fulmen_node::backup::Single;
 use fulmen_node::keys::{KeyRing, Seed};
 use std::collections::BTreeMap;
@@ -51,5 +52,6 @@ pub fn single(seed: u8, index: u64) -> Single {
         announce: true,
         ours: basepoints(keys(seed), index).payment,
         theirs: basepoints(keys(99), 5).payment,
+        own: Some(Own { revocation: basepoints(keys(99), 5).revocation, delay: 144 }),
     }
 }
