@@ -1,5 +1,5 @@
 //! A proxy between a daemon and its bitcoind, or a peer, that holds, cuts or garbles the answers,
-//! or gives those of a bitcoind that is starting.
+//! or gives those of a bitcoind that is starting or that estimates another feerate.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -23,6 +23,8 @@ pub enum Answers {
     Garble,
     /// The call is answered, in place of bitcoind, as bitcoind does while it loads its blocks.
     WarmingUp,
+    /// It passes, but estimates are this many satoshi for a vbyte, for any number of blocks.
+    Estimate(u32),
 }
 
 /// What bitcoind says then.
@@ -45,7 +47,8 @@ impl Proxy {
         Self::start(to, true)
     }
 
-    /// A proxy to the peer at `to`, who does not speak HTTP: it knows no `WarmingUp`.
+    /// A proxy to the peer at `to`, who does not speak HTTP: it knows neither `WarmingUp` nor
+    /// `Estimate`.
     ///
     /// # Errors
     /// When it has no port.
@@ -126,10 +129,9 @@ impl Proxy {
             });
             let mut body = vec![0; length.unwrap_or(0)];
             calls.read_exact(&mut body)?;
-            if self.answers() == Answers::WarmingUp {
-                client.write_all(warming_up(&body)?.as_bytes())?;
-            } else {
-                server.write_all(&[head.as_bytes(), &body].concat())?;
+            match instead(self.answers(), &body)? {
+                Some(answer) => client.write_all(answer.as_bytes())?,
+                None => server.write_all(&[head.as_bytes(), &body].concat())?,
             }
         }
     }
@@ -147,11 +149,23 @@ impl Proxy {
     }
 }
 
-/// The answer to `call` with bitcoind's code -28, as HTTP.
-fn warming_up(call: &[u8]) -> std::io::Result<String> {
+/// The answer to `call` that is given in place of bitcoind's, as HTTP.
+fn instead(answers: Answers, call: &[u8]) -> std::io::Result<Option<String>> {
     let call: Value = serde_json::from_slice(call)?;
-    let error = json!({ "code": -28, "message": WARMING_UP });
-    let answer = json!({ "result": null, "error": error, "id": call.get("id") }).to_string();
-    let head = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json";
-    Ok(format!("{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len()))
+    let method = call.get("method").and_then(Value::as_str);
+    let (status, result, error) = match answers {
+        Answers::WarmingUp => {
+            let error = json!({ "code": -28, "message": WARMING_UP });
+            ("500 Internal Server Error", Value::Null, error)
+        }
+        Answers::Estimate(rate) if method == Some("estimatesmartfee") => {
+            // In bitcoin for 1,000 vbytes.
+            let estimate = json!({ "feerate": f64::from(rate) / 100_000.0, "blocks": 2 });
+            ("200 OK", estimate, Value::Null)
+        }
+        _ => return Ok(None),
+    };
+    let answer = json!({ "result": result, "error": error, "id": call.get("id") }).to_string();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json");
+    Ok(Some(format!("{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len())))
 }

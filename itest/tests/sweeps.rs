@@ -109,7 +109,7 @@ async fn takes_everything(cluster: &Cluster, daemons: &[&Daemon]) -> Result<()> 
 }
 
 /// The highest feerate in the mempool, in sat/vB, of a transaction with all that it descends from.
-fn best_ancestor_rate(cluster: &Cluster) -> Result<Option<f64>> {
+pub fn best_ancestor_rate(cluster: &Cluster) -> Result<Option<f64>> {
     let bitcoind = cluster.bitcoind();
     let mut best: Option<f64> = None;
     for txid in bitcoind.mempool()? {

@@ -84,7 +84,12 @@ async fn an_altruist_tower_watches_while_we_are_off() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_feerate_jumps_from_1_to_300_sat_per_vbyte() -> Result<()> {
-    spike::plays().await
+    spike::while_claims_wait().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_estimate_jumps_to_300_while_our_commitment_waits() -> Result<()> {
+    spike::while_the_commitment_waits().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,6 +78,8 @@ pub struct Group {
     pub tower: Watched,
     /// Each block in which something is spent is gone again, with the five before it.
     pub reorgs: bool,
+    /// Alice hears of bitcoind what the story lets her hear.
+    pub told: bool,
     pub rows: &'static [Row],
 }
 
@@ -173,6 +175,7 @@ pub static GONE: Group = Group {
     away: false,
     tower: Watched::Nobody,
     reorgs: false,
+    told: false,
     rows: &[
         row(Who::Local, InFlight::Nothing, Anchors, &[C, RD]),
         row(Who::Local, InFlight::Both, StaticRemoteKey, &[C, RD, HT, HTRD]),

@@ -39,6 +39,8 @@ pub struct World {
     pub tower: Option<Tower>,
     /// Alice connects to Bob through it.
     proxy: Proxy,
+    /// Alice asks bitcoind through it, in groups that say so.
+    pub asks: Proxy,
     pub channels: Vec<Channel>,
     /// Bob's folder before he revoked.
     old: TempDir,
@@ -114,6 +116,9 @@ impl World {
         if let Some(named) = &named {
             flags.extend(["--wtclient.active", "--wtclient.sweep-fee-rate=3", named]);
         }
+        let asks = Proxy::to(bitcoind.rpc_address())?;
+        let through = format!("--bitcoind.rpchost={}", asks.address());
+        flags.extend(group.told.then_some(through.as_str()));
         let alice = Daemon::new(bitcoind, "alice", &flags)?;
         let bob = Daemon::new(bitcoind, "bob", &[many])?;
         for daemon in [&alice, &bob] {
@@ -130,7 +135,7 @@ impl World {
         let proxy = Proxy::to_peer(bob.listen_address())?;
         let old = places::temporary("old")?;
         let channels = Vec::new();
-        let mut world = World { group, cluster, alice, bob, tower, proxy, channels, old };
+        let mut world = World { group, cluster, alice, bob, tower, proxy, asks, channels, old };
         world.opens().await?;
         world.offers().await?;
         world.goes_on().await?;
