@@ -14,4 +14,6 @@ pub mod process;
 pub mod proxy;
 pub mod python;
 pub mod regtest;
+pub mod show;
+pub mod tower;
 pub mod wait;

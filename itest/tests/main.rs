@@ -41,6 +41,7 @@ mod tidy;
 mod tower;
 mod tower_client;
 mod tower_commands;
+mod tower_demo;
 mod two_daemons;
 mod upgrade;
 mod walkthrough;

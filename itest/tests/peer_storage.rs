@@ -201,7 +201,7 @@ pub async fn stopped_copy(daemon: &Daemon) -> Result<PathBuf> {
 }
 
 /// Waits until the mempool holds so many transactions.
-async fn is_published(daemon: &Daemon, count: usize) -> Result<Vec<Txid>> {
+pub async fn is_published(daemon: &Daemon, count: usize) -> Result<Vec<Txid>> {
     daemon
         .until("what is awaited is in the mempool", async || {
             Ok(Some(daemon.bitcoind().mempool()?).filter(|held| held.len() == count))
@@ -210,7 +210,7 @@ async fn is_published(daemon: &Daemon, count: usize) -> Result<Vec<Txid>> {
 }
 
 /// Waits for so many channels that a peer closed.
-async fn closed(daemon: &Daemon, count: usize) -> Result<Vec<ChannelCloseSummary>> {
+pub async fn closed(daemon: &Daemon, count: usize) -> Result<Vec<ChannelCloseSummary>> {
     let request = ClosedChannelsRequest { remote_force: true, ..Default::default() };
     daemon
         .until("the channels are history", async || {

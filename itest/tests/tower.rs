@@ -1,9 +1,6 @@
 //! fulmen-tower as a program on a real bitcoind: the node is away, the peer cheats, and the tower
 //! takes what each of its modes can; killed in between, with bitcoind away, over a reorganisation.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::process::{Command as Run, Stdio};
 use std::time::Duration;
 
 use bitcoin::constants::genesis_block;
@@ -15,101 +12,35 @@ use fulmen_channel::input::{Command, Input};
 use fulmen_channel::keys::InMemorySigner;
 use fulmen_channel::output::Event;
 use fulmen_channel::params::CommitmentFormat;
-use fulmen_itest::bitcoind::{Bitcoind, RPC_LOGIN};
+use fulmen_itest::bitcoind::Bitcoind;
 use fulmen_itest::failure::{Context, Result};
-use fulmen_itest::process::Process;
-use fulmen_itest::{build, places, wait};
+use fulmen_itest::tower::Tower;
+use fulmen_itest::wait;
 use fulmen_watchtower::api::link::Link;
 use fulmen_watchtower::api::message::{Reply, Request, VERSION};
 use fulmen_watchtower::private::PrivateChannel;
 use fulmen_watchtower::record::{Terms, Unrevoked};
-use tempfile::TempDir;
 
 use crate::chain_box::claims::opened;
 use crate::chain_box::claims::support::{wallet_script, Pair, Party};
 
 const ALICE: [u8; 32] = [1; 32];
-/// What a tower says on stderr.
-const LOG: &str = "stderr";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A tower in a process of its own.
-pub struct Tower {
-    pub process: Process,
-    pub id: PublicKey,
-    pub address: String,
-    dir: TempDir,
+fn starts(bitcoind: &Bitcoind) -> Result<Tower> {
+    Tower::on(bitcoind, "127.0.0.1:0".into(), Some(node().1))
 }
 
-impl Tower {
-    fn starts(bitcoind: &Bitcoind) -> Result<Tower> {
-        Self::on(bitcoind, "127.0.0.1:0".into(), Some(node().1))
+async fn asks(tower: &Tower, secret: &SecretKey, requests: Vec<Request>) -> Result<Vec<Reply>> {
+    let mut link = Link::connect(&tower.address, &tower.id, secret).await?;
+    let chain = genesis_block(Network::Regtest).block_hash();
+    let mut replies = Vec::new();
+    let hello = Request::Hello { version: VERSION, chain };
+    for request in std::iter::once(hello).chain(requests) {
+        link.send(&request).await?;
+        replies.push(link.receive(PATIENCE).await?);
     }
-
-    /// One that listens here, in private mode for its owner.
-    pub fn on(bitcoind: &Bitcoind, listen: String, owner: Option<PublicKey>) -> Result<Tower> {
-        let dir = places::temporary("tower")?;
-        let (process, id, address) = run(bitcoind, &dir, &listen, owner)?;
-        Ok(Tower { process, id, address, dir })
-    }
-
-    /// Killed, and started on what it had on disk.
-    fn again(self, bitcoind: &Bitcoind) -> Result<Tower> {
-        self.again_for(bitcoind, Some(node().1))
-    }
-
-    /// The same, for this owner.
-    pub fn again_for(self, bitcoind: &Bitcoind, owner: Option<PublicKey>) -> Result<Tower> {
-        let Tower { mut process, dir, id: before, address } = self;
-        process.kill();
-        let (process, id, address) = run(bitcoind, &dir, &address, owner)?;
-        assert_eq!(id, before);
-        Ok(Tower { process, id, address, dir })
-    }
-
-    /// What it logged, over all its starts.
-    pub fn logs(&self) -> Result<String> {
-        Ok(std::fs::read_to_string(self.dir.path().join(LOG))?)
-    }
-
-    async fn asks(&self, secret: &SecretKey, requests: Vec<Request>) -> Result<Vec<Reply>> {
-        let mut link = Link::connect(&self.address, &self.id, secret).await?;
-        let chain = genesis_block(Network::Regtest).block_hash();
-        let mut replies = Vec::new();
-        let hello = Request::Hello { version: VERSION, chain };
-        for request in std::iter::once(hello).chain(requests) {
-            link.send(&request).await?;
-            replies.push(link.receive(PATIENCE).await?);
-        }
-        Ok(replies)
-    }
-}
-
-fn run(
-    bitcoind: &Bitcoind,
-    dir: &TempDir,
-    listen: &str,
-    owner: Option<PublicKey>,
-) -> Result<(Process, PublicKey, String)> {
-    let mut command = Run::new(build::fulmen_tower()?);
-    command
-        .arg("--bitcoin.regtest")
-        .arg(format!("--bitcoind.rpchost={}", bitcoind.rpc_address()))
-        .arg(format!("--bitcoind.rpcuser={RPC_LOGIN}"))
-        .arg(format!("--bitcoind.rpcpass={RPC_LOGIN}"))
-        .arg(format!("--towerdir={}", dir.path().display()))
-        .arg(format!("--listen={listen}"))
-        .args(owner.map(|owner| format!("--privateclient={owner}")))
-        .stdout(Stdio::piped())
-        .stderr(File::options().create(true).append(true).open(dir.path().join(LOG))?);
-    let mut process = Process::spawn("fulmen-tower", command)?;
-    let stdout = process.child().stdout.take().context("the tower's output")?;
-    // What it logs before it is not for us.
-    let uri = BufReader::new(stdout).lines().map_while(|line| line.ok());
-    let uri = uri.filter_map(|line| Some((line.split_once('@')?.0.parse().ok()?, line)));
-    let (id, line): (PublicKey, String) = uri.into_iter().next().context("where it listens")?;
-    let address = line.split_once('@').context("its address")?.1.to_owned();
-    Ok((process, id, address))
+    Ok(replies)
 }
 
 /// The node's identity.
@@ -179,7 +110,7 @@ fn mined(bitcoind: &Bitcoind, count: usize) -> Result<Sat> {
 async fn an_altruist_tower_on_its_own_takes_all_of_a_breach() -> Result<()> {
     let bitcoind = Bitcoind::start()?;
     let mut pair = pair_on(&bitcoind)?;
-    let tower = Tower::starts(&bitcoind)?;
+    let mut tower = starts(&bitcoind)?;
     let (breach, unrevoked) = revoked_state(&mut pair);
     let secret = pair.alice.open().contract.revocations.get(unrevoked.number);
     let secret = SecretKey::from_slice(&secret.context("it is revoked")?)?;
@@ -187,16 +118,15 @@ async fn an_altruist_tower_on_its_own_takes_all_of_a_breach() -> Result<()> {
     assert_eq!(left_out, 0);
     let session = SecretKey::from_slice(&[4; 32])?;
     let put = Request::Put { sequence: 0, records: vec![sealed], note: vec![] };
-    let replies = tower.asks(&session, vec![put]).await?;
+    let replies = asks(&tower, &session, vec![put]).await?;
     let Reply::Stored(receipt) = &replies[1] else { panic!("not stored: {replies:?}") };
     assert!(receipt.is_genuine(&session.public_key(&Secp256k1::new()), &tower.id));
 
     // Dead while the breach comes into a block, it sees it all the same.
-    let Tower { mut process, dir, id, address } = tower;
-    process.kill();
+    tower.process.kill();
     bitcoind.rpc().send_raw_transaction(&breach)?;
     bitcoind.mine(1)?;
-    let tower = Tower { process, dir, id, address }.again(&bitcoind)?;
+    let tower = tower.again_for(&bitcoind, Some(node().1))?;
     let outputs = breach.output.iter().filter(|output| output.value.to_sat() != 330);
     let worth = outputs.clone().map(|output| output.value.to_sat()).sum::<u64>();
     let count = outputs.count();
@@ -214,16 +144,16 @@ async fn a_private_tower_on_its_own_takes_the_cheaters_balance_again_after_a_reo
 ) -> Result<()> {
     let bitcoind = Bitcoind::start()?;
     let mut pair = pair_on(&bitcoind)?;
-    let tower = Tower::starts(&bitcoind)?;
+    let tower = starts(&bitcoind)?;
     let (breach, _) = revoked_state(&mut pair);
     let revocation = InMemorySigner::from_seed(ALICE).revocation_secret();
     let contract = &pair.alice.open().contract;
     let channel = PrivateChannel::of(contract, &revocation, home());
     let put = || Request::PutChannel { body: channel.to_bytes(), note: vec![] };
     let stranger = SecretKey::from_slice(&[4; 32])?;
-    let refused = tower.asks(&stranger, vec![put()]).await?;
+    let refused = asks(&tower, &stranger, vec![put()]).await?;
     assert!(matches!(refused[1], Reply::Refused(_)));
-    assert_eq!(tower.asks(&node().0, vec![put()]).await?[1], Reply::Done);
+    assert_eq!(asks(&tower, &node().0, vec![put()]).await?[1], Reply::Done);
 
     bitcoind.rpc().send_raw_transaction(&breach)?;
     bitcoind.mine(1)?;

@@ -9,10 +9,12 @@ use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::bitcoind::Bitcoind;
 use fulmen_itest::failure::{Context, Failure, Result};
 use fulmen_itest::port::Port;
-use fulmen_itest::regtest::{Cluster, Daemon};
+use fulmen_itest::regtest::{Cluster, Daemon, DEEP};
+use fulmen_itest::tower::Tower;
 use fulmen_itest::wait;
 
-use crate::tower::Tower;
+use crate::command_line::says;
+use crate::peer_storage::{closed, database, is_published, stopped_copy};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -99,4 +101,72 @@ async fn an_altruist_tower_brings_all_of_it_home() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_tower_brings_the_cheaters_balance_home() -> Result<()> {
     bob_cheats(true).await
+}
+
+/// Somebody puts an old copy of Alice's database back while Bob is off: nobody but her tower knows
+/// that there is a later state.
+async fn a_tower_knows_better(private: bool) -> Result<()> {
+    let cluster = Cluster::start()?;
+    let bitcoind = cluster.bitcoind();
+    let port = Port::free()?;
+    let tower = Tower::on(bitcoind, port.address(), None)?;
+    let kind = if private { "wtclient.privatetower" } else { "wtclient.tower" };
+    let named = format!("--{kind}={}@{}", tower.id, tower.address);
+    let alice = Daemon::new(bitcoind, "alice", &["--wtclient.active", &named])?;
+    alice.starts().await?;
+    let tower = tower.again_for(bitcoind, Some(alice.id()?))?;
+    let bob = cluster.daemon("bob").await?;
+    alice.receives_coins(Sat::new(2_000_000)).await?;
+    alice.connects(&bob).await?;
+    alice.opens(&bob, Sat::new(1_000_000)).await?;
+    alice.pays(&bob, Msat::new(100_000_000)).await?;
+    alice.quiet_channel().await?;
+    let copy = stopped_copy(&alice).await?;
+    alice.starts().await?;
+    alice.active_channel(bob.id()?).await?;
+    alice.pays(&bob, Msat::new(100_000_000)).await?;
+    let channel = alice.quiet_channel().await?;
+    wait::until("the tower has it all", PATIENCE, || {
+        let stats = says(&alice, &["wtclient", "stats"])?;
+        let is = |name: &str, wanted: bool| (stats[name] == 0) == wanted;
+        Ok((is("num_pending_backups", true) && is("num_backups", false)).then_some(()))
+    })?;
+    alice.stops().await?;
+    bob.stops().await?;
+    std::fs::rename(copy, database(&alice))?;
+
+    alice.starts().await?;
+    alice
+        .until("the channel is not run", async || {
+            let waiting = alice.pending_channels().await?.waiting_close_channels;
+            let flags = waiting.into_iter().filter_map(|waiting| waiting.channel);
+            let flags: Vec<_> = flags.map(|channel| channel.chan_status_flags).collect();
+            Ok((flags == ["ChanStatusLocalDataLoss"]).then_some(()))
+        })
+        .await?;
+    assert!(alice.wrote()?.contains("THIS DATABASE IS OLD"), "loudly");
+    let refused = alice.begins_to_close(&channel, true).await.unwrap_err().to_string();
+    assert!(refused.contains("publishing it would lose all funds"), "{refused}");
+    bitcoind.mine(DEEP)?;
+    assert!(bitcoind.mempool()?.is_empty(), "nothing was published");
+
+    bob.starts().await?;
+    is_published(&alice, 1).await?;
+    bitcoind.mine(1)?;
+    is_published(&alice, 1).await?;
+    bitcoind.mine(DEEP)?;
+    let closed = closed(&alice, 1).await?;
+    assert_eq!(closed[0].settled_balance, channel.local_balance, "of the latest state");
+    drop(tower);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_altruist_tower_knows_an_old_copy_of_the_database() -> Result<()> {
+    a_tower_knows_better(false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_tower_knows_an_old_copy_of_the_database() -> Result<()> {
+    a_tower_knows_better(true).await
 }

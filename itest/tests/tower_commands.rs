@@ -7,11 +7,11 @@ use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::{Failure, Result};
 use fulmen_itest::port::Port;
 use fulmen_itest::regtest::{Cluster, Daemon, DEEP};
+use fulmen_itest::tower::Tower;
 use fulmen_itest::wait;
 use serde_json::Value;
 
 use crate::command_line::says;
-use crate::tower::Tower;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -157,15 +157,15 @@ async fn towers_are_added_used_and_removed_by_command() -> Result<()> {
 
 /// All but the last.
 fn addresses_come_and_go(alice: &Daemon, key: &str, address: &str) -> Result<()> {
-    asks(&alice, &["add", &format!("{key}@localhost:1")])?;
-    assert_eq!(asks(&alice, &["tower", key])?["addresses"][0], "localhost:1");
-    asks(&alice, &["remove", &format!("{key}@localhost:1")])?;
-    let last = refuses(&alice, &["remove", &format!("{key}@{address}")]);
+    asks(alice, &["add", &format!("{key}@localhost:1")])?;
+    assert_eq!(asks(alice, &["tower", key])?["addresses"][0], "localhost:1");
+    asks(alice, &["remove", &format!("{key}@localhost:1")])?;
+    let last = refuses(alice, &["remove", &format!("{key}@{address}")]);
     assert!(last.contains("cannot remove last tower address"), "{last}");
     let unknown = alice.id()?.to_string();
-    assert!(refuses(&alice, &["remove", &unknown]).contains("tower not found"));
+    assert!(refuses(alice, &["remove", &unknown]).contains("tower not found"));
     assert!(
-        refuses(&alice, &["session", "terminate", &unknown]).contains("client session not found")
+        refuses(alice, &["session", "terminate", &unknown]).contains("client session not found")
     );
     Ok(())
 }

@@ -1,8 +1,7 @@
 //! `cargo demo`: two daemons open a channel, pay each other and close it, drawn by fulmen-cli. On
 //! the machine's bitcoind, or on the chain in a box where there is none.
 
-use std::io::{stdin, stdout, Write};
-use std::process::Command;
+use std::io::stdin;
 use std::time::Instant;
 
 use fulmen_channel::amount::Sat;
@@ -11,6 +10,7 @@ use fulmen_itest::build;
 use fulmen_itest::chainbox::shell;
 use fulmen_itest::failure::{Failure, Result};
 use fulmen_itest::regtest::{Cluster, Daemon, Peer};
+use fulmen_itest::show::{grouped, says, step};
 
 const CAPACITY: Sat = Sat::new(1_000_000);
 /// The argument that makes this program the chain that the demo runs on.
@@ -55,7 +55,7 @@ async fn demo(keep: bool) -> Result<()> {
     pay(&bob, &alice, Sat::new(150_000)).await?;
     step("what either could publish now");
     let channel = alice.quiet_channel().await?;
-    draws(&alice, &channel.channel_point)?;
+    says(&alice, &["channel", "explain", &channel.channel_point])?;
     if keep {
         return keep_running(&cluster, &alice, &bob);
     }
@@ -63,7 +63,7 @@ async fn demo(keep: bool) -> Result<()> {
     step("they close it together");
     let had = [coins(&alice).await?, coins(&bob).await?];
     alice.closes(&channel).await?;
-    draws(&alice, &channel.channel_point)?;
+    says(&alice, &["channel", "explain", &channel.channel_point])?;
     println!();
     for (daemon, had) in [&alice, &bob].into_iter().zip(had) {
         let back = daemon.until("the coins are back", async || {
@@ -84,46 +84,8 @@ async fn pay(from: &Daemon, to: &Daemon, amount: Sat) -> Result<()> {
     Ok(())
 }
 
-fn step(what: &str) {
-    println!("\n▸ {what}");
-}
-
-/// What `fulmen-cli channel explain` says, in colours if this is a terminal.
-fn draws(daemon: &Daemon, channel: &str) -> Result<()> {
-    println!();
-    stdout().flush()?;
-    let drawn = cli(daemon)?.args(["channel", "explain", channel]).status()?;
-    match drawn.success() {
-        true => Ok(()),
-        false => Err(Failure::new("fulmen-cli cannot draw the channel")),
-    }
-}
-
-/// fulmen-cli with what it needs to find a daemon.
-fn cli(daemon: &Daemon) -> Result<Command> {
-    let mut command = Command::new(build::fulmen_cli()?);
-    command
-        .arg(format!("--fulmendir={}", daemon.dir().display()))
-        .arg(format!("--rpcserver={}", daemon.rpc_address()))
-        .arg("--network=regtest");
-    Ok(command)
-}
-
 async fn coins(daemon: &Daemon) -> Result<Sat> {
     Ok(Sat::new(u64::try_from(daemon.coins().await?.total_balance)?))
-}
-
-/// 1234567 as `1,234,567`.
-fn grouped(amount: Sat) -> String {
-    let digits = amount.sat().to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && digits.len().saturating_sub(at) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Says how to use the daemons, and lets the chain be driven until Enter.

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use super::money::Channel;
 use super::table::{Group, Htlc, Watched, Who, CAPACITY, PUSHED};
-use crate::tower::Tower;
+use fulmen_itest::tower::Tower;
 
 /// Coins of each wallet that pay for second stages.
 const COINS: u64 = 12;
