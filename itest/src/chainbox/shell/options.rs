@@ -46,6 +46,7 @@ impl Options {
                 "rpcport" => rpc_port = value.parse().context(argument)?,
                 "rpcuser" => user = Some(value),
                 "rpcpassword" => password = Some(value),
+                "chain" if value == "regtest" => {}
                 _ if IGNORED.contains(&name) => {}
                 _ => match name.strip_prefix("zmqpub").filter(|topic| TOPICS.contains(topic)) {
                     Some(topic) => publish.push((topic.to_owned(), value.to_owned())),
@@ -76,6 +77,8 @@ mod tests {
         assert_eq!(options.folder, PathBuf::from("/d/regtest"));
         assert_eq!((options.rpc_port, options.login.as_deref()), (7, Some("u:p:")));
         assert_eq!(options.publish, [("rawtx".to_owned(), "tcp://127.0.0.1:9".to_owned())]);
+        parse(&["-datadir=/d", "-chain=regtest"]).unwrap();
+        parse(&["-datadir=/d", "-chain=main"]).unwrap_err();
         assert_eq!(parse(&["-datadir=/d", "-rpcuser=u"]).unwrap().login, None);
         for wrong in [&[][..], &["-datadir=/d", "-prune=550"], &["-datadir=/d", "-zmqpubraw=x"]] {
             parse(wrong).unwrap_err();
