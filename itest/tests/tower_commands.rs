@@ -6,7 +6,7 @@ use std::time::Duration;
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::{Failure, Result};
 use fulmen_itest::port::Port;
-use fulmen_itest::regtest::{Cluster, Daemon, DEEP};
+use fulmen_itest::regtest::{Cluster, Daemon};
 use fulmen_itest::tower::Tower;
 use fulmen_itest::wait;
 use serde_json::Value;
@@ -211,7 +211,8 @@ async fn left_and_taken_up_again(
 
     let channel = alice.quiet_channel().await?;
     alice.closes(&channel).await?;
-    bitcoind.mine(DEEP)?;
+    // So deep that no reorganisation is counted with any more.
+    bitcoind.mine(101)?;
     until(alice, &["tower", key], |tower| tower["num_sessions"] == 0)?;
     is_up_to_date(alice)?;
     asks(alice, &["remove", key])?;

@@ -1,5 +1,5 @@
-//! `docs/tower-demo.sh`: a fulmen-tower of its own catches a breach while the node that it works for
-//! is off; told in pictures and tables. On the machine's bitcoind, or on the chain in a box.
+//! `docs/tower-demo.sh`: a fulmen-tower of its own catches a breach while the node that it works
+//! for is off; told in pictures and tables. On the machine's bitcoind, or on the chain in a box.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,6 +16,7 @@ use fulmen_itest::regtest::{Cluster, Daemon};
 use fulmen_itest::show::{grouped, says, step};
 use fulmen_itest::tower::Tower;
 use fulmen_itest::{build, places, wait};
+use fulmen_proto::lnrpc::Channel;
 
 const CAPACITY: Sat = Sat::new(1_000_000);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,44 +63,11 @@ async fn demo() -> Result<()> {
     alice.connects(&bob).await?;
     alice.opens(&bob, CAPACITY).await?;
     let before = coins(&alice).await?;
-
-    step("alice pays bob 400,000 sat; bob keeps a copy of his database; bob pays 300,000 sat back");
-    alice.pays(&bob, Sat::new(400_000).saturating_msat()).await?;
-    alice.quiet_channel().await?;
-    bob.stops().await?;
-    let saved = places::temporary("saved")?;
-    let copy = saved.path().join("bob");
-    copies(bob.dir(), &copy)?;
-    bob.starts().await?;
-    alice.active_channel(bob.id()?).await?;
-    bob.active_channel(alice.id()?).await?;
-    bob.pays(&alice, Sat::new(300_000).saturating_msat()).await?;
-    let channel = alice.quiet_channel().await?;
-    wait::until("the tower has it all", PATIENCE, || Ok(waits(&alice)?.then_some(())))?;
+    let copy = places::temporary("saved")?;
+    let channel = pay(&alice, &bob, &copy.path().join("bob")).await?;
     says(&alice, &["wtclient", "coverage"])?;
-
-    step("alice is off. Bob puts his copy back, by which 400,000 sat are his, and publishes it");
     alice.stops().await?;
-    bob.stops().await?;
-    std::fs::remove_dir_all(bob.dir())?;
-    copies(&copy, bob.dir())?;
-    bob.starts().await?;
-    let _closing = bob.begins_to_close(&bob.channel().await?, true).await?;
-    let breach = transactions(bitcoind, 1)?;
-    bob.stops().await?;
-    table("in the mempool, bob's", &breach, &[]);
-    bitcoind.mine(1)?;
-
-    step("it is in a block. The tower sees it, and alice is still off");
-    let remedies = transactions(bitcoind, 2)?;
-    let told = tower.logs()?;
-    for line in told.lines().filter(|line| line.contains("is a breach") || line.contains("remedy"))
-    {
-        let said = line.split_once("fulmen_watchtower::").map_or(line, |(_, said)| said);
-        println!("  {said}");
-    }
-    println!();
-    table("in the mempool, the tower's", &remedies, &breach);
+    let remedies = cheat(&bob, &copy.path().join("bob"), &tower).await?;
     bitcoind.mine(1)?;
 
     step("alice is back");
@@ -113,14 +81,56 @@ async fn demo() -> Result<()> {
         })
         .await?;
     says(&alice, &["channel", "explain", &channel.channel_point])?;
-    println!("\n  alice's share was     {:>9} sat", grouped(sat(channel.local_balance)?));
-    println!("  bob's was             {:>9} sat", grouped(sat(channel.remote_balance)?));
-    println!(
-        "  came home to alice    {:>9} sat: all but fees and anchors",
-        grouped(Sat::new(home))
-    );
-    println!("\nDone in {:.1?}.", began.elapsed());
+    let line = |what: &str, amount| println!("  {what:<21} {:>9} sat", grouped(amount));
+    println!();
+    line("alice's share was", sat(channel.local_balance)?);
+    line("bob's was", sat(channel.remote_balance)?);
+    line("came home to alice", Sat::new(home));
+    println!("\nAll but fees and anchors. Done in {:.1?}.", began.elapsed());
     Ok(())
+}
+
+/// Both pay; Bob keeps a copy in between. The channel once the tower has all of it.
+async fn pay(alice: &Daemon, bob: &Daemon, copy: &Path) -> Result<Channel> {
+    step("alice pays bob 400,000 sat; bob keeps a copy of his database; bob pays 300,000 sat back");
+    alice.pays(bob, Sat::new(400_000).saturating_msat()).await?;
+    alice.quiet_channel().await?;
+    bob.stops().await?;
+    copies(bob.dir(), copy)?;
+    bob.starts().await?;
+    alice.active_channel(bob.id()?).await?;
+    bob.active_channel(alice.id()?).await?;
+    bob.pays(alice, Sat::new(300_000).saturating_msat()).await?;
+    let channel = alice.quiet_channel().await?;
+    wait::until("the tower has it all", PATIENCE, || Ok(has_handed_in(alice)?.then_some(())))?;
+    Ok(channel)
+}
+
+/// Bob publishes what he had revoked. What the tower publishes then.
+async fn cheat(bob: &Daemon, copy: &Path, tower: &Tower) -> Result<Vec<Transaction>> {
+    let bitcoind = bob.bitcoind();
+    step("alice is off. Bob puts his copy back, by which 400,000 sat are his, and publishes it");
+    bob.stops().await?;
+    std::fs::remove_dir_all(bob.dir())?;
+    copies(copy, bob.dir())?;
+    bob.starts().await?;
+    let _closing = bob.begins_to_close(&bob.channel().await?, true).await?;
+    let breach = transactions(bitcoind, 1)?;
+    bob.stops().await?;
+    table("in the mempool, bob's", &breach, &[]);
+    bitcoind.mine(1)?;
+
+    step("it is in a block. The tower sees it, and alice is still off");
+    let remedies = transactions(bitcoind, 2)?;
+    let told = tower.logs()?;
+    let is_news = |line: &&str| line.contains("is a breach") || line.contains("remedy");
+    for line in told.lines().filter(is_news) {
+        let said = line.split_once("fulmen_watchtower::").map_or(line, |(_, said)| said);
+        println!("  {said}");
+    }
+    println!();
+    table("in the mempool, the tower's", &remedies, &breach);
+    Ok(remedies)
 }
 
 fn sat(value: i64) -> Result<Sat> {
@@ -132,7 +142,7 @@ async fn coins(daemon: &Daemon) -> Result<Sat> {
 }
 
 /// Whether nothing waits for the tower any more.
-fn waits(alice: &Daemon) -> Result<bool> {
+fn has_handed_in(alice: &Daemon) -> Result<bool> {
     let output = fulmen_itest::show::cli(alice)?.args(["wtclient", "stats"]).output()?;
     let stats: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let count = |name| stats.get(name).and_then(serde_json::Value::as_u64);
