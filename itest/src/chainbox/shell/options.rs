@@ -18,7 +18,7 @@ pub(super) struct Options {
 
 const TOPICS: [&str; 4] = ["rawblock", "hashblock", "rawtx", "hashtx"];
 /// Flags that say what is so anyway.
-const IGNORED: [&str; 12] = [
+const IGNORED: [&str; 13] = [
     "regtest",
     "server",
     "listen",
@@ -31,6 +31,7 @@ const IGNORED: [&str; 12] = [
     "rpcallowip",
     "rpcworkqueue",
     "corepolicy",
+    "dnsseed",
 ];
 
 impl Options {
@@ -77,7 +78,7 @@ mod tests {
         assert_eq!(options.folder, PathBuf::from("/d/regtest"));
         assert_eq!((options.rpc_port, options.login.as_deref()), (7, Some("u:p:")));
         assert_eq!(options.publish, [("rawtx".to_owned(), "tcp://127.0.0.1:9".to_owned())]);
-        parse(&["-datadir=/d", "-chain=regtest"]).unwrap();
+        parse(&["-datadir=/d", "-chain=regtest", "-dnsseed=0"]).unwrap();
         parse(&["-datadir=/d", "-chain=main"]).unwrap_err();
         assert_eq!(parse(&["-datadir=/d", "-rpcuser=u"]).unwrap().login, None);
         for wrong in [&[][..], &["-datadir=/d", "-prune=550"], &["-datadir=/d", "-zmqpubraw=x"]] {
