@@ -14,7 +14,7 @@ use fulmen_channel::output::Event;
 use fulmen_channel::params::CommitmentFormat;
 use fulmen_itest::bitcoind::Bitcoind;
 use fulmen_itest::failure::{Context, Result};
-use fulmen_itest::tower::Tower;
+pub use fulmen_itest::tower::Tower;
 use fulmen_itest::wait;
 use fulmen_watchtower::api::link::Link;
 use fulmen_watchtower::api::message::{Reply, Request, VERSION};
