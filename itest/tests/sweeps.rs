@@ -113,8 +113,9 @@ pub fn best_ancestor_rate(cluster: &Cluster) -> Result<Option<f64>> {
     let bitcoind = cluster.bitcoind();
     let mut best: Option<f64> = None;
     for txid in bitcoind.mempool()? {
-        let entry: serde_json::Value =
-            bitcoind.rpc().call("getmempoolentry", &[txid.to_string().into()])?;
+        let entry = bitcoind.rpc().call("getmempoolentry", &[txid.to_string().into()]);
+        // Another version may have taken its place meanwhile.
+        let Ok::<serde_json::Value, _>(entry) = entry else { continue };
         let number = |name: &str| entry[name].as_f64().unwrap_or_default();
         let fee = entry["fees"]["ancestor"].as_f64().unwrap_or_default() * 100_000_000.0;
         let rate = fee / number("ancestorsize");
