@@ -204,12 +204,14 @@ fn an_old_htlc_closes_a_channel_only_once_somebody_could_answer() {
     pair.alice.handle(Input::PeersMayTell(Height::new(700))).unwrap();
     assert!(!fails_at(&mut pair, 705));
     assert!(fails_at(&mut pair, 706));
-    // Another peer has kept nothing newer.
+    // Another peer has kept just our number; less would prove nothing.
     let mut pair = with_htlc();
     let number = pair.alice.open().contract.state.local_number;
     pair.alice.handle(Input::PeersMayTell(Height::new(700))).unwrap();
+    pair.alice.handle(Input::Witnessed(number - 1)).unwrap();
+    assert!(!fails_at(&mut pair, 701));
     pair.alice.handle(Input::Witnessed(number)).unwrap();
-    assert!(fails_at(&mut pair, 701));
+    assert!(fails_at(&mut pair, 702));
     // The peer is in step, but does not fail the HTLC.
     let mut pair = with_htlc();
     pair.reconnects();

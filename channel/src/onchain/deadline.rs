@@ -109,7 +109,7 @@ pub enum Deed {
 }
 
 /// Whether our state may be older than the peer's, somebody having put back a copy of the database
-/// (rules 4.4). It ends when the peer is in step with us, or a witness knows of nothing newer.
+/// (rules 4.4). It ends when the peer is in step with us, or a witness knows just our state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
     /// There is none.

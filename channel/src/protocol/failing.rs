@@ -68,8 +68,8 @@ impl Open {
         if revoked && !self.life.behind && !self.is_settled() && self.life.spent_by.is_none() {
             self.fall_behind(tools);
         }
-        // It knew of nothing newer.
-        if !revoked {
+        // What knows of less than we do says nothing of what came after.
+        if number == self.contract.state.local_number {
             self.doubt = Doubt::None;
         }
     }
