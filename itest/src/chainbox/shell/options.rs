@@ -73,7 +73,14 @@ mod tests {
         let parse = |arguments: &[&str]| {
             Options::parse(&arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
         };
-        let all = ["-datadir=/d", "-regtest", "-rpcuser=u", "-rpcpassword=p:", "-rpcport=7"];
+        let all = [
+            "-datadir=/d",
+            "-chain=regtest",
+            "-regtest",
+            "-rpcuser=u",
+            "-rpcpassword=p:",
+            "-rpcport=7",
+        ];
         let options = parse(&[&all[..], &["-zmqpubrawtx=tcp://127.0.0.1:9"]].concat()).unwrap();
         assert_eq!(options.folder, PathBuf::from("/d/regtest"));
         assert_eq!((options.rpc_port, options.login.as_deref()), (7, Some("u:p:")));
