@@ -334,8 +334,16 @@ impl Channel {
         Some(self.funded()?.tree(self.signer.as_ref()))
     }
 
-    /// Our commitment, published and not in a block, and what raises its fee; nothing when there is
-    /// none to publish, or it has no anchor (BOLT 5, requirements for anchors).
+    /// Our commitment, signed, when it is published and nothing that spends F is in a block.
+    pub fn forced(&self) -> Option<bitcoin::Transaction> {
+        let open = self.funded()?;
+        let life = &open.life;
+        let waits = life.failed.is_some() && !life.behind && life.spent_by.is_none();
+        waits.then(|| open.contract.signed_local(self.signer.as_ref()))
+    }
+
+    /// A commitment that is published and not in a block, and what raises its fee: see
+    /// [`crate::protocol::open::Open::bump`] (BOLT 5, requirements for anchors).
     pub fn bump(&self) -> Option<Bump> {
         self.funded()?.bump(self.signer.as_ref())
     }

@@ -65,6 +65,10 @@ pub enum Input {
         /// The height of its block.
         height: Height,
     },
+    /// A transaction in the mempool spends F, or outputs that
+    /// [`crate::output::Output::WatchOutputs`] named. It may never be in a block; the same may come
+    /// again.
+    Unconfirmed(Box<Transaction>),
     /// The block of this height and all after it are gone.
     Unblock(Height),
     /// A minute has passed. Needed only while the peer owes us an answer in closing, see

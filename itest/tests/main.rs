@@ -43,6 +43,7 @@ mod tower_client;
 mod tower_commands;
 mod tower_demo;
 mod two_daemons;
+mod unconfirmed;
 mod upgrade;
 mod walkthrough;
 mod wallet_life;

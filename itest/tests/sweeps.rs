@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::Transaction;
 use bitcoincore_rpc::RpcApi as _;
 
 use crate::two_daemons::CAPACITY;
@@ -11,18 +13,19 @@ use fulmen_itest::failure::Result;
 use fulmen_itest::regtest::{Cluster, Daemon, Peer};
 use fulmen_proto::lnrpc::channel_point::FundingTxid;
 use fulmen_proto::lnrpc::payment::PaymentStatus;
+use fulmen_proto::lnrpc::pending_channels_response::force_closed_channel::AnchorState;
 use fulmen_proto::lnrpc::pending_channels_response::ForceClosedChannel;
-use fulmen_proto::lnrpc::{Channel, ChannelPoint};
+use fulmen_proto::lnrpc::{Channel, ChannelPoint, PendingChannelsRequest};
 use fulmen_proto::walletrpc::{
     BumpForceCloseFeeRequest, PendingSweep, PendingSweepsRequest, WitnessType, WitnessType::*,
 };
 
 /// What a daemon's wallet holds, confirmed or not, in satoshi.
-async fn coins(daemon: &Daemon) -> Result<i64> {
+pub async fn coins(daemon: &Daemon) -> Result<i64> {
     Ok(daemon.coins().await?.total_balance)
 }
 
-async fn sweeps(daemon: &Daemon) -> Result<Vec<PendingSweep>> {
+pub async fn sweeps(daemon: &Daemon) -> Result<Vec<PendingSweep>> {
     let answer = daemon.wallet_kit().await?.pending_sweeps(PendingSweepsRequest {}).await?;
     Ok(answer.into_inner().pending_sweeps)
 }
@@ -35,7 +38,7 @@ pub fn holds(daemon: &Daemon, holds: bool) -> Result<()> {
 
 /// Two daemons that hold what they receive, with HTLCs in flight: 60,000 sat from Alice, 50,000
 /// sat from Bob.
-async fn with_htlcs_both_ways(cluster: &Cluster) -> Result<(Daemon, Daemon, Channel)> {
+pub async fn with_htlcs_both_ways(cluster: &Cluster) -> Result<(Daemon, Daemon, Channel)> {
     let (alice, bob, channel) = cluster.pair(CAPACITY).await?;
     bob.receives_coins(Sat::new(1_000_000)).await?;
     alice.pays(&bob, Msat::new(300_000_000)).await?;
@@ -97,7 +100,7 @@ pub async fn claims_are_published(daemon: &Daemon) -> Result<usize> {
 }
 
 /// Mines until the sweeper has nothing left to take, waiting at each block for what it publishes.
-async fn takes_everything(cluster: &Cluster, daemons: &[&Daemon]) -> Result<()> {
+pub async fn takes_everything(cluster: &Cluster, daemons: &[&Daemon]) -> Result<()> {
     mines_until(cluster, daemons, "everything is taken", async || {
         let mut left = 0;
         for daemon in daemons {
@@ -146,6 +149,17 @@ async fn pays_for_its_commitment(daemon: &Daemon, known: usize) -> Result<()> {
         .await
 }
 
+/// Waits until all payments have arrived: the mempool shows their preimages.
+async fn knows_that_it_paid(daemon: &Daemon) -> Result<()> {
+    daemon
+        .until("the mempool shows the preimage of what it paid", async || {
+            let payments = daemon.payments().await?;
+            let mut ended = payments.iter().map(|payment| payment.status());
+            Ok(ended.all(|status| status == PaymentStatus::Succeeded).then_some(()))
+        })
+        .await
+}
+
 fn types(sweeps: &[PendingSweep]) -> Vec<WitnessType> {
     let mut types: Vec<_> = sweeps.iter().map(PendingSweep::witness_type).collect();
     types.sort();
@@ -179,8 +193,20 @@ async fn nobody_shows_a_preimage_and_both_take_back_what_they_offered() -> Resul
             Ok(best_ancestor_rate(&cluster)?.filter(|rate| (29.0..32.0).contains(rate)))
         })
         .await?;
+    let request = PendingChannelsRequest { include_raw_tx: true };
+    let waiting = alice.lightning().await?.pending_channels(request).await?.into_inner();
+    let waiting = &waiting.waiting_close_channels[0];
+    let tx: Transaction = deserialize_hex(&waiting.closing_tx_hex)?;
+    assert_eq!(tx.compute_txid().to_string(), waiting.closing_txid);
     cluster.bitcoind().mine(1)?;
     let closed = forced(&alice).await?;
+    // The child that paid for the commitment brought its anchor home; nobody moves the peer's.
+    alice
+        .until("its anchor is back", async || {
+            Ok((forced(&alice).await?.anchor() == AnchorState::Recovered).then_some(()))
+        })
+        .await?;
+    assert_eq!(forced(&bob).await?.anchor(), AnchorState::Limbo);
     assert_eq!(closed.limbo_balance, ours.local_balance + 60_000);
     assert_eq!(forced(&bob).await?.limbo_balance, theirs.local_balance + 50_000);
     assert_eq!(closed.pending_htlcs.len(), 1);
@@ -250,6 +276,7 @@ async fn preimages_and_a_fee_spike_on_chain() -> Result<()> {
             Ok(hed.filter(|hed| hed.sat_per_vbyte > 0))
         })
         .await?;
+    knows_that_it_paid(&alice).await?;
     assert!(hed.sat_per_vbyte < 50 && hed.deadline_height > 0, "{hed:?}");
     assert_eq!((hed.amount_sat, hed.budget), (50_000, 25_000));
     // bitcoind drops what pays less from now on, and so do the miners.

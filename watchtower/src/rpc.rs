@@ -350,6 +350,19 @@ impl Rpc {
         }
     }
 
+    /// What spends these outputs in the mempool; nothing where bitcoind cannot say (before 24.0).
+    pub fn spenders(&self, outpoints: &[OutPoint]) -> Result<Vec<Txid>, RpcError> {
+        #[derive(Deserialize)]
+        struct Spent {
+            spendingtxid: Option<Txid>,
+        }
+        let named = |out: &OutPoint| json!({ "txid": out.txid, "vout": out.vout });
+        let args = [outpoints.iter().map(named).collect::<Value>()];
+        let answer: Option<Vec<Spent>> =
+            none_if(NO_METHOD, self.call("gettxspendingprevout", &args))?;
+        Ok(answer.into_iter().flatten().filter_map(|spent| spent.spendingtxid).collect())
+    }
+
     /// Whether `txid` is in the mempool.
     pub fn in_mempool(&self, txid: Txid) -> Result<bool, RpcError> {
         let entry = self.call::<Value>("getmempoolentry", &[json!(txid)]);
@@ -481,6 +494,8 @@ struct Refusal {
 
 /// bitcoind's "no such block, transaction or entry".
 const NOT_FOUND: i32 = -5;
+/// bitcoind does not know the method.
+const NO_METHOD: i32 = -32_601;
 
 /// The name that bitcoind's `getblockchaininfo` gives a network.
 pub fn chain_name(network: Network) -> &'static str {

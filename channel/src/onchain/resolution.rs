@@ -16,7 +16,7 @@ use crate::contract::Commitments;
 use crate::params::Side;
 use crate::payment::Preimage;
 use crate::transactions::commitment::{CommitmentContext, HtlcRef};
-use bitcoin::{OutPoint, Transaction, Txid};
+use bitcoin::{OutPoint, Transaction, TxIn, Txid};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,42 +89,41 @@ impl Resolution {
         first.chain(self.second.keys().copied())
     }
 
-    /// A transaction in the block of this height spends some of these outputs. Preimages that it
-    /// shows of HTLCs we offered.
-    pub fn see(
-        &mut self,
-        tx: &Transaction,
-        height: Height,
-        contract: &Commitments,
-    ) -> Vec<(HtlcRef, Preimage)> {
+    /// Preimages that a transaction, in a block or not, shows of HTLCs that we offered: their ids.
+    pub fn preimages(&self, tx: &Transaction) -> Vec<(u64, Preimage)> {
+        let shown = tx.input.iter().filter_map(|input| self.shown(input));
+        let ours = shown.filter(|((by, _), _)| *by == Side::Local);
+        ours.filter_map(|((_, id), preimage)| Some((id, preimage?))).collect()
+    }
+
+    /// The HTLC on the commitment that an input spends, and its preimage if that is shown.
+    fn shown(&self, input: &TxIn) -> Option<(HtlcRef, Option<Preimage>)> {
+        let OutPoint { txid, vout } = input.previous_output;
+        let (tag, htlc) = self.published.htlc(vout).filter(|_| txid == self.published.txid)?;
+        Some((tag, preimage::in_witness(&input.witness, &htlc.payment_hash)))
+    }
+
+    /// A transaction in the block of this height spends some of these outputs.
+    pub fn see(&mut self, tx: &Transaction, height: Height, contract: &Commitments) {
         let txid = tx.compute_txid();
         let keys = self.published.keys(contract);
         let context = contract.context(self.published.broadcaster(), &keys);
         let revocable = context.to_local_script().to_p2wsh();
-        let mut learned = Vec::new();
         let mut by_input = Vec::new();
         for input in &tx.input {
             let outpoint = input.previous_output;
-            let htlc = match outpoint.txid == self.published.txid {
-                true => self.published.htlc(outpoint.vout),
-                false => None,
+            let (htlc, shown) = match self.shown(input) {
+                Some((tag, shown)) => (Some(tag), shown),
+                None => (None, None),
             };
-            let shown =
-                htlc.and_then(|(_, h)| preimage::in_witness(&input.witness, &h.payment_hash));
-            by_input.push((htlc.map(|(tag, _)| tag), shown.is_some()));
+            by_input.push((htlc, shown.is_some()));
             if self.watched().any(|watched| watched == outpoint) {
                 self.taken.insert(outpoint, Taken { txid, height, preimage: shown });
-            }
-            if let (Some((tag, _)), Some(preimage)) = (htlc, shown) {
-                if tag.0 == Side::Local {
-                    learned.push((tag, preimage));
-                }
             }
         }
         if by_input.iter().any(|(htlc, _)| htlc.is_some()) {
             self.note_second_stage(tx, height, &revocable, &by_input);
         }
-        learned
     }
 
     /// HT and HE pay to to_local's script, at the place of their input (SINGLE, BOLT 3).

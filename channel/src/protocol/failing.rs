@@ -106,6 +106,9 @@ impl Open {
     pub(super) fn block(&mut self, height: Height, tools: &mut Tools<'_>) {
         self.height = height;
         self.tell_fates(tools);
+        if self.waiting.is_some() {
+            self.tell_claims(tools);
+        }
         if self.life.failed.is_some() || self.is_settled() {
             return;
         }

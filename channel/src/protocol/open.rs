@@ -2,6 +2,7 @@
 //! file takes which input.
 
 use super::closing::{Closing, Talk};
+use super::settling::Waiting;
 use crate::amount::{FeeratePerKw, Height, Msat, Sat};
 use crate::changeset::{encode, ChangeSet, Row, Rows};
 use crate::contract::htlc::{Removal, Stage};
@@ -98,6 +99,9 @@ pub struct Open {
     pub(super) dirty_onchain: bool,
     /// HTLCs whose peer was warned that they are late; once each until the next start.
     pub(super) warned_of: BTreeSet<HtlcRef>,
+    /// The commitment of the peer's that was seen in the mempool last, if that was no other spend
+    /// of F.
+    pub(super) waiting: Option<Waiting>,
     /// What we know of F's depth; watched anew after each start.
     pub(super) confirmations: u32,
     /// The next_commitment_number that we said in our last channel_reestablish.
@@ -129,6 +133,7 @@ impl Open {
             aliases: alias.into_iter().collect(),
             onchain: OnChain::default(),
             dirty_onchain: false,
+            waiting: None,
             channel_id,
             negotiated: Negotiated::default(),
             talk: Talk::default(),
@@ -287,6 +292,7 @@ impl Open {
                 self.funding_spent(&tx, (height, &records), tools);
             }
             Input::OutputSpent { tx, height } => self.output_spent(&tx, height, tools),
+            Input::Unconfirmed(tx) => self.seen_unconfirmed(*tx, tools),
             Input::Unblock(height) => self.unblock(height, tools),
             Input::Feerates(feerates) => {
                 self.close_feerate = feerates.close;

@@ -4,7 +4,8 @@
 //! ```text
 //!   FundingSpent ─┐                 ┌─▶ WatchOutputs, Claims     what a sweeper takes
 //!   OutputSpent ──┼─▶ OnChain row ──┤
-//!   Unblock, Block┘                 └─▶ Fulfilled, resolved      how our HTLCs ended
+//!   Unblock, Block┘                 ├─▶ Fulfilled, resolved      how our HTLCs ended
+//!   Unconfirmed ────────────────────┘
 //! ```
 
 use super::open::{Open, Tools};
@@ -15,7 +16,7 @@ use crate::onchain::claim::{Claim, Name};
 use crate::onchain::deadline::CLAIM_WINDOW;
 use crate::onchain::identify;
 use crate::onchain::local_commitment;
-use crate::onchain::published::{Published, Role};
+use crate::onchain::published::{Published, Role, Whose};
 use crate::onchain::resolution::{Fate, Resolution};
 use crate::onchain::tree;
 use crate::output::{Event, Output, Resolved, Spend};
@@ -28,10 +29,24 @@ use bitcoin::Transaction;
 /// the chain returned to us is failed back.
 pub const DEPTH: u32 = 6;
 
-/// Our commitment waits to get into a block, and its anchor can pay for it.
+/// For so many blocks who published a commitment is left to pay for it
+const PATIENCE: u32 = 6;
+/// unless it must be in a block within so many.
+const SOON: u32 = 12;
+
+/// A commitment of the peer's in the mempool.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    commitment: Transaction,
+    published: Published,
+    /// The best block when it was first seen.
+    since: Height,
+}
+
+/// A commitment waits to get into a block, and our anchor on it can pay for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bump {
-    /// Our commitment, signed by both.
+    /// The commitment, signed by both.
     pub commitment: Transaction,
     /// What it pays by itself.
     pub fee: Sat,
@@ -61,6 +76,7 @@ impl Open {
         tools: &mut Tools<'_>,
     ) {
         let txid = tx.compute_txid();
+        self.waiting = None;
         if self.life.spent_by != Some(txid) {
             self.life.spent_by = Some(txid);
             self.dirty_life = true;
@@ -98,6 +114,29 @@ impl Open {
             false => self.tell_claims(tools),
         }
         self.tell_fates(tools);
+    }
+
+    /// A transaction in the mempool concerns us. Of what it does nothing counts before it is in a
+    /// block; what it shows does: preimages, and which commitment waits for a block.
+    pub(super) fn seen_unconfirmed(&mut self, tx: Transaction, tools: &mut Tools<'_>) {
+        if let Some(resolution) = &self.onchain.resolution {
+            for (id, preimage) in resolution.preimages(&tx) {
+                self.tell_fate(id, Fate::Fulfilled(preimage), tools);
+            }
+            return;
+        }
+        let funding = self.contract.funding.outpoint;
+        let spends = tx.input.iter().any(|input| input.previous_output == funding);
+        if spends && self.life.spent_by.is_none() {
+            let published = identify::published(&self.contract, &tx, tools.signer, &[]);
+            let theirs = published.filter(|published| published.whose == Whose::Remote);
+            self.waiting = theirs.map(|published| {
+                let known = self.waiting.as_ref().filter(|it| it.published.txid == published.txid);
+                let since = known.map_or(self.height, |waiting| waiting.since);
+                Waiting { commitment: tx, published, since }
+            });
+            self.tell_claims(tools);
+        }
     }
 
     /// The block of this height and all after it are gone: with them, maybe, what spent F. Then
@@ -138,23 +177,27 @@ impl Open {
         let Some(resolution) = &self.onchain.resolution else { return };
         let fates = resolution.fates(&self.contract, self.height, DEPTH);
         for (id, fate) in fates {
-            let Some(htlc) = self.contract.htlcs.get(&(Side::Local, id)) else { continue };
-            if !self.onchain.told.insert(id) {
-                continue;
-            }
-            self.dirty_onchain = true;
-            let (amount, payment_hash, memo) = (htlc.amount, htlc.payment_hash, htlc.memo.clone());
-            let removal = match fate {
-                Fate::Fulfilled(preimage) => {
-                    let memo = memo.clone();
-                    let event = Event::Fulfilled { id, preimage, memo };
-                    tools.out.at_once(Output::Event(event));
-                    Removal::Fulfilled(preimage)
-                }
-                Fate::Failed => Removal::Failed(Vec::new()),
-            };
-            tools.out.resolve(Resolved { id, amount, payment_hash, removal, memo });
+            self.tell_fate(id, fate, tools);
         }
+    }
+
+    fn tell_fate(&mut self, id: u64, fate: Fate, tools: &mut Tools<'_>) {
+        let Some(htlc) = self.contract.htlcs.get(&(Side::Local, id)) else { return };
+        if !self.onchain.told.insert(id) {
+            return;
+        }
+        self.dirty_onchain = true;
+        let (amount, payment_hash, memo) = (htlc.amount, htlc.payment_hash, htlc.memo.clone());
+        let removal = match fate {
+            Fate::Fulfilled(preimage) => {
+                let memo = memo.clone();
+                let event = Event::Fulfilled { id, preimage, memo };
+                tools.out.at_once(Output::Event(event));
+                Removal::Fulfilled(preimage)
+            }
+            Fate::Failed => Removal::Failed(Vec::new()),
+        };
+        tools.out.resolve(Resolved { id, amount, payment_hash, removal, memo });
     }
 
     /// What we may take on chain, now or later, of the commitment that is there.
@@ -203,18 +246,33 @@ impl Open {
         resolution.map(|it| it.is_over(&self.contract, self.height, depth))
     }
 
-    /// Our commitment, published and not in a block, and what raises its fee. Nothing when there is
-    /// none to publish, or it has no anchor.
+    /// A commitment that is published and in no block, and what raises its fee: the peer's if the
+    /// mempool had that last and nobody else gets it mined, else our own. Nothing when there is
+    /// none, or it has no anchor of ours.
     pub fn bump(&self, signer: &dyn Signer) -> Option<Bump> {
-        if self.life.failed.is_none() || self.life.behind || self.life.spent_by.is_some() {
+        if self.life.spent_by.is_some() {
+            return None;
+        }
+        if let Some(Waiting { commitment, published, since }) = &self.waiting {
+            let bump = self.bump_of(commitment.clone(), published.clone())?;
+            let soon = bump.deadline.is_some_and(|by| by <= self.height.plus(SOON));
+            return Some(bump).filter(|_| soon || self.height >= since.plus(PATIENCE));
+        }
+        if self.life.failed.is_none() || self.life.behind {
             return None;
         }
         let published = local_commitment::read(&self.contract, signer);
+        self.bump_of(self.contract.signed_local(signer), published)
+    }
+
+    fn bump_of(&self, commitment: Transaction, published: Published) -> Option<Bump> {
         let ours = published.outputs.iter();
         let (place, _) = ours.clone().find(|(_, (_, role))| *role == Role::Anchor(Side::Local))?;
         let funding = &self.contract.params.local.basepoints.funding;
         let spend = anchor::spend(funding, published.outpoint(*place));
         let (mut deadline, mut at_risk, mut patient) = (None::<Height>, Sat::ZERO, Sat::ZERO);
+        let is_ours = matches!(published.whose, Whose::Local(_));
+        let fifth = |value: Sat| Sat::new(value.sat() / 5);
         for (_, (value, role)) in ours {
             match role {
                 Role::Htlc(tag @ (Side::Remote, _), htlc, _) if self.knows_preimage(tag) => {
@@ -223,11 +281,11 @@ impl Open {
                     at_risk = at_risk.saturating_add(*value);
                 }
                 Role::Htlc((Side::Local, _), ..) => patient = patient.saturating_add(*value),
-                Role::ToLocal => patient = patient.saturating_add(Sat::new(value.sat() / 5)),
+                Role::ToLocal if is_ours => patient = patient.saturating_add(fifth(*value)),
+                Role::ToRemote if !is_ours => patient = patient.saturating_add(fifth(*value)),
                 _ => {}
             }
         }
-        let commitment = self.contract.signed_local(signer);
         let paid: Vec<Sat> = commitment.output.iter().map(|out| out.value.into()).collect();
         let paid = paid.into_iter().fold(Sat::ZERO, Sat::saturating_add);
         let fee = self.contract.funding.capacity.saturating_sub(paid);

@@ -12,7 +12,6 @@ use fulmen_channel::onchain::claim::{Claim, Pays};
 use fulmen_channel::onchain::published::Published;
 use fulmen_channel::onchain::resolution::Resolution;
 use fulmen_channel::payment::Preimage;
-use fulmen_channel::transactions::commitment::HtlcRef;
 use std::collections::BTreeMap;
 
 /// Unspent outputs, and the height that each came at.
@@ -117,9 +116,12 @@ pub struct Claimant<'a> {
 
 impl Claimant<'_> {
     /// Sees what is in blocks; the preimages that it learned.
-    pub fn catches_up(&mut self, chain: &Chain) -> Vec<(HtlcRef, Preimage)> {
+    pub fn catches_up(&mut self, chain: &Chain) -> Vec<(u64, Preimage)> {
         let contract = &self.party.open().contract;
-        let see = |(tx, height): &(Transaction, Height)| self.resolution.see(tx, *height, contract);
+        let see = |(tx, height): &(Transaction, Height)| {
+            self.resolution.see(tx, *height, contract);
+            self.resolution.preimages(tx)
+        };
         chain.history.iter().flat_map(see).collect()
     }
 

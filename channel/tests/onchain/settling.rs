@@ -334,3 +334,73 @@ fn each_outputs_end_is_remembered() {
     );
     assert_eq!((remote[5].0, remote[5].1, remote.len()), (Balance, Claimed, 6));
 }
+
+#[test]
+fn a_preimage_in_the_mempool_counts_at_once_and_once() {
+    let mut story = Story::begins(Anchors, Trouble::None);
+    story.publishes(1);
+    story.pair.bob.fulfills(1);
+    story.chain.at(101);
+    let mut ready = story.ready(1).into_iter();
+    let execution = ready.find(|tx| tx.input[0].witness.len() == 5).expect("bob's HE");
+    assert_eq!(told(&story.pair.alice), []);
+    for _ in 0..2 {
+        story.pair.alice.handle(Input::Unconfirmed(Box::new(execution.clone()))).unwrap();
+        assert_eq!(told(&story.pair.alice), [(1, true)]);
+        story.pair.alice.crashes();
+    }
+    // Others' inputs, and preimages of what she did not offer, are none of her business.
+    story.pair.bob.handle(Input::Unconfirmed(Box::new(execution.clone()))).unwrap();
+    assert_eq!(told(&story.pair.bob), []);
+    story.mines(&execution);
+    assert_eq!(told(&story.pair.alice), [(1, true)]);
+}
+
+#[test]
+fn the_peers_commitment_in_the_mempool_is_bumped_by_our_anchor() {
+    let mut story = Story::begins(Anchors, Trouble::None);
+    let bob = &mut story.pair.bob;
+    bob.handle(Input::Command(Command::ForceClose("gone".into()))).unwrap();
+    let theirs = bob.published.last().unwrap().clone();
+    let sees = |party: &mut Party, tx: &Transaction| {
+        party.handle(Input::Unconfirmed(Box::new(tx.clone()))).unwrap();
+        party.channel.bump()
+    };
+    let alice = &mut story.pair.alice;
+    alice.handle(Input::Block(Height::new(100))).unwrap();
+    assert_eq!(sees(alice, &theirs), None, "who published it may pay for it");
+    alice.handle(Input::Block(Height::new(105))).unwrap();
+    assert_eq!(sees(alice, &theirs), None);
+    alice.handle(Input::Block(Height::new(106))).unwrap();
+    let bump = alice.channel.bump().expect("it waits, with HTLCs on it");
+    assert_eq!(bump.commitment, theirs);
+    assert_eq!((bump.deadline, bump.at_risk.sat()), (None, 0));
+    assert!(bump.patient.sat() > 90_000, "what she offered, and of her balance a fifth");
+    story.chain.take(&theirs).unwrap();
+    story.chain.take(&takes(&bump.anchor, &bump.published, SEEDS[0])).unwrap();
+    // What is not the peer's, or concerns another output, is nothing to pay for.
+    let mut stranger = theirs.clone();
+    stranger.input[0].previous_output.vout += 1;
+    assert_eq!(
+        sees(&mut story.pair.bob, &theirs).map(|bump| bump.commitment),
+        Some(theirs.clone())
+    );
+    assert_eq!(sees(&mut story.pair.alice, &stranger), Some(bump.clone()));
+    story.pair.alice.crashes();
+    assert_eq!(story.pair.alice.channel.bump(), None, "the mempool is read again after a start");
+    let alice = &mut story.pair.alice;
+    alice.handle(Input::Block(Height::new(400))).unwrap();
+    assert_eq!(sees(alice, &theirs), None);
+    // No time is lost when a preimage must be shown, and what was seen last is there.
+    alice.handle(Input::Command(Command::ForceClose("gone".into()))).unwrap();
+    let ours = alice.published.last().unwrap().clone();
+    assert_eq!(alice.channel.bump(), None);
+    alice.fulfills(3);
+    assert_eq!(alice.channel.bump(), None);
+    alice.handle(Input::Block(Height::new(479))).unwrap();
+    let late = alice.channel.bump().expect("there are twelve blocks left");
+    assert_eq!((&late.commitment, late.deadline), (&theirs, Some(Height::new(491))));
+    assert_eq!(sees(alice, &ours).map(|bump| bump.commitment), Some(ours));
+    alice.handle(crate::support::spent_by(theirs.clone())).unwrap();
+    assert_eq!(sees(alice, &theirs), None, "it is in a block");
+}

@@ -149,7 +149,7 @@ fn a_preimage_shown_on_chain_is_learned_and_failures_wait_until_they_are_deep() 
         let tx = takes(hed, &bob.resolution.published, BOB);
         chain.take(&tx).unwrap();
         let learned = alice.catches_up(&chain);
-        assert_eq!(learned, [((fulmen_channel::params::Side::Local, 1), preimage(1))]);
+        assert_eq!(learned, [(1, preimage(1))]);
         let known = (1, Fate::Fulfilled(preimage(1)));
         assert_eq!(fates(&alice, 101), [known]);
         // Alice takes HTLC 2 back.

@@ -178,6 +178,13 @@ fn questions_have_the_same_answers() -> Result<()> {
         ("gettxout", vec![json!(child.compute_txid()), json!(0), json!(false)]),
         ("gettxout", vec![json!(other.input[0].previous_output.txid), json!(0)]),
         ("estimatesmartfee", vec![json!(6)]),
+        (
+            "gettxspendingprevout",
+            vec![json!([
+                { "txid": txid, "vout": 0 },
+                { "txid": child.compute_txid(), "vout": 0 },
+            ])],
+        ),
         ("testmempoolaccept", vec![hex(&other)]),
         ("testmempoolaccept", vec![hex(&tx)]),
         ("testmempoolaccept", vec![hex(&spend(&[output(&other, 0)], 9))]),

@@ -2,6 +2,7 @@
 //! on the chain in a box, with Bitcoin's script and relay rules, down to the satoshi.
 
 mod breach;
+mod pinning;
 mod shell;
 mod story;
 mod table;

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 const CHANNEL: u64 = 1;
 /// How many coins the wallet begins with, and what each holds.
 const COINS: u64 = 16;
-const COIN: u64 = 60_000;
+const COIN: u64 = 250_000;
 /// The weight of a p2wpkh input with the longest signature.
 const INPUT: u64 = 272;
 /// Less than this is left to miners rather than made an output.
@@ -69,7 +69,7 @@ impl Shell {
         let known = Known::new(Vec::new(), chain_box.chain().height());
         Shell {
             known,
-            estimates: estimates([2_500, 1_250, 1_000, 500]),
+            estimates: Estimates::default(),
             sent: BTreeMap::new(),
             waits: BTreeMap::new(),
             broadcasts: Broadcasts::default(),
@@ -139,6 +139,14 @@ impl Shell {
                 let _ = chain_box.submit_package(&[parent, version.tx]);
             }
         }
+        for version in self.known.batches() {
+            let txid = version.txid();
+            let waits = chain_box.mempool().get(&txid).is_some();
+            if !waits && chain_box.would_accept(&version.tx).is_err() {
+                self.known.remove(&txid);
+                self.broadcasts.abandon(&txid);
+            }
+        }
         for _ in 0..40 {
             let now = self.known.snapshot();
             let coins = self.coins(chain_box, &now);
@@ -148,7 +156,6 @@ impl Shell {
                 versions: &now.versions,
                 coins: &coins,
                 estimates: &self.estimates,
-                refused: &now.refused,
             });
             self.waits = plan.waits;
             let mut again = false;
@@ -179,10 +186,7 @@ impl Shell {
         if let Err(message) = verdict {
             let refused = RpcError::Refused { method: "", code: -26, message };
             let more = outcome(Err(refused)).unwrap_err().asks_for_more();
-            if more {
-                self.known.refused(&version);
-            }
-            return more;
+            return self.known.refused(&version, more);
         }
         self.broadcasts.add(version.tx.clone());
         self.known.add(version.clone());

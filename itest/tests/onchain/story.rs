@@ -2,12 +2,12 @@
 //! sides, or only Alice, take what they may until nothing is left. Alice has a sweeper; Bob knows
 //! a miner.
 
-use super::shell::Shell;
+use super::shell::{estimates, Shell};
 use crate::chain_box::beside::{to_anybody, Coin};
 use crate::chain_box::claims::support::{onion, preimage, wallet_script, Pair, Party};
 use crate::chain_box::claims::{take, World};
 use bitcoin::{OutPoint, Transaction};
-use fulmen_channel::amount::{Height, Msat, Sat};
+use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
 use fulmen_channel::changeset::Row as Stored;
 use fulmen_channel::contract::commitments::Offer;
 use fulmen_channel::input::{Command, Input};
@@ -47,6 +47,8 @@ pub enum InFlight {
     Received,
     Dust,
     Both,
+    /// The same, and worth a fee at any feerate.
+    Large,
     Twenty,
 }
 
@@ -75,7 +77,18 @@ pub enum Trouble {
     /// Most blocks take no transaction that pays less than this, though estimates say nothing of
     /// it: so many satoshi per 1,000 vbytes.
     Crowd(u64),
+    /// Neither the mempool nor a block takes less than this.
+    Minimum(u64),
+    /// When the commitment is in a block, feerates go from 1 to 300 sat/vB, until [`SPIKE_ENDS`].
+    Spike,
 }
+
+/// The height at which a fee spike is over, long after HTLCs have expired.
+const SPIKE_ENDS: u32 = EXPIRY + 40;
+
+/// Feerates in sat per 1,000 weight units, for 2, 6, 12 and 144 blocks.
+const CALM: [u32; 4] = [2_500, 1_250, 1_000, 500];
+const SPIKE: [u32; 4] = [78_000, 75_000, 70_000, 2_000];
 
 /// An HTLC: its number, who offered it, what it is worth in satoshi, when it expires.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +131,7 @@ impl Row {
             InFlight::Received => vec![htlc(1, false, 50_000)],
             InFlight::Dust => vec![htlc(1, true, DUST), htlc(2, false, DUST)],
             InFlight::Both => vec![htlc(1, true, 50_000), htlc(2, false, 60_000)],
+            InFlight::Large => vec![htlc(1, true, 250_000), htlc(2, false, 260_000)],
             InFlight::Twenty => (1..=20)
                 .map(|n| {
                     let sat = if n % 7 == 0 { DUST } else { 3_900 * (n % 5 + 1) };
@@ -156,7 +170,7 @@ pub struct Story {
 }
 
 const ALICE: [u8; 32] = [1; 32];
-const BOB: ([u8; 32], u8) = ([2; 32], 8);
+pub const BOB: ([u8; 32], u8) = ([2; 32], 8);
 
 impl Story {
     /// Alice has 600,000 sat and Bob 400,000; then their HTLCs are offered, and a commitment is
@@ -224,14 +238,20 @@ impl Story {
         let commitment = publisher.published.last().unwrap().clone();
         let outputs = commitment.output.iter().map(|output| output.value.to_sat());
         self.left = 1_000_000 - outputs.sum::<u64>();
+        if let Trouble::Minimum(rate) = self.row.trouble {
+            self.chain_box.set_minimum(PerKvb::new(rate));
+        }
+        let mut first = Vec::new();
         match is_local {
             true => self.shell.broadcasts(&mut self.chain_box, &commitment),
-            false => drop(self.chain_box.submit(&commitment).unwrap()),
+            // His miner takes what the mempool does not.
+            false if self.chain_box.submit(&commitment).is_err() => first.push(commitment.clone()),
+            false => {}
         }
         let txid = commitment.compute_txid();
         while self.chain_box.chain().find(&txid).is_none() {
-            self.shell.turn(&mut self.chain_box, self.alice.open());
-            self.mines_with(Vec::new(), is_local);
+            self.alice_turns();
+            self.mines_with(std::mem::take(&mut first));
         }
     }
 
@@ -250,13 +270,37 @@ impl Story {
         self.catches_up();
     }
 
+    /// Alice plans and publishes.
+    pub fn alice_turns(&mut self) {
+        let height = self.chain_box.chain().height().number();
+        let is_out = self.alice.open().claims().is_some();
+        self.shell.estimates = estimates(match self.row.trouble {
+            Trouble::Spike if is_out && height < SPIKE_ENDS => SPIKE,
+            _ => CALM,
+        });
+        if let Trouble::Minimum(rate) = self.row.trouble {
+            let entering = u32::try_from(rate / 4 + 1).unwrap();
+            self.shell.estimates.entering = FeeratePerKw::new(entering);
+        }
+        self.shell.turn(&mut self.chain_box, self.alice.open());
+    }
+
+    /// What the next block asks for.
+    fn least(&self) -> PerKvb {
+        let height = self.chain_box.chain().height().number();
+        PerKvb::new(match self.row.trouble {
+            Trouble::Crowd(rate) if height % 60 > 0 => rate,
+            Trouble::Minimum(rate) => rate,
+            Trouble::Spike if height < SPIKE_ENDS && self.alice.open().claims().is_some() => {
+                300_000
+            }
+            _ => 0,
+        })
+    }
+
     /// What the next block takes of the mempool beside `first`, which it takes in any case.
-    fn template(&self, first: &[Transaction], crowded: bool) -> Vec<Transaction> {
+    fn template(&self, first: &[Transaction], least: PerKvb) -> Vec<Transaction> {
         let pool = self.chain_box.mempool();
-        let least = match self.row.trouble {
-            Trouble::Crowd(rate) if crowded => PerKvb::new(rate),
-            _ => PerKvb::new(0),
-        };
         let mut taken: BTreeSet<bitcoin::Txid> = BTreeSet::new();
         for entry in pool.entries() {
             let mut with = pool.ancestors(&entry.tx);
@@ -288,9 +332,8 @@ impl Story {
 
     /// A block with what `first` holds, and what waits and pays enough. It does not stay when
     /// something is spent in it for the first time and the row has it so.
-    fn mines_with(&mut self, first: Vec<Transaction>, crowded: bool) {
-        let crowded = crowded && self.chain_box.chain().height().number() % 40 > 4;
-        let block = self.template(&first, crowded);
+    pub fn mines_with(&mut self, first: Vec<Transaction>) {
+        let block = self.template(&first, self.least());
         let known = self.shaken.len();
         let inputs = block.iter().flat_map(|tx| &tx.input);
         self.shaken.extend(inputs.map(|input| input.previous_output));
@@ -315,7 +358,7 @@ impl Story {
     }
 
     /// Both are told of blocks that came and went.
-    fn catches_up(&mut self) {
+    pub fn catches_up(&mut self) {
         for event in self.chain_box.events() {
             self.shell.hears(&event);
             for party in [&mut self.alice, &mut self.bob] {
@@ -328,6 +371,10 @@ impl Story {
                     }
                     Event::Disconnected(height, _) => {
                         party.handle(Input::Unblock(*height)).unwrap();
+                    }
+                    Event::Entered(tx) => {
+                        let tx = Box::new((**tx).clone());
+                        party.handle(Input::Unconfirmed(tx)).unwrap();
                     }
                     _ => {}
                 }
@@ -343,22 +390,28 @@ impl Story {
             let waits = &self.shell.waits;
             assert!(next < Height::new(1_800), "{:?} goes on: {:?} {waits:?}", self.row, left());
             let bobs = if self.row.racing { self.bob_claims(next) } else { Vec::new() };
-            self.shell.turn(&mut self.chain_box, self.alice.open());
+            self.alice_turns();
             let sides = [Some(&self.alice), Some(&self.bob).filter(|_| self.row.racing)];
             let claims = sides.into_iter().flatten().filter_map(|side| side.open().claims());
             let later = claims.flat_map(|(_, claims)| claims).map(|claim| claim.from);
             let wait = later.filter(|from| *from > next).min();
             match wait {
                 _ if !bobs.is_empty() || !self.chain_box.mempool().entries().is_empty() => {
-                    self.mines_with(bobs, true);
+                    self.mines_with(bobs);
                 }
                 Some(first) => self.mines(first.number() - next.number()),
+                None if !self.shell.waits.is_empty() => self.mines(1),
                 None => break,
             }
         }
         // What the peer may still take back is not waited for longer than it can.
         let height = self.chain_box.chain().height().number();
         self.mines(1 + self.row.expiry().saturating_sub(height) + DEPTH);
+    }
+
+    /// One that is free.
+    pub fn bobs_coin(&mut self) -> Coin {
+        self.coins.pop().unwrap()
     }
 
     /// What Bob may claim in block `next`.

@@ -46,8 +46,8 @@ fn expected(row: &Row, paid: u64) -> u64 {
 /// Of the HTLCs that Alice offered, how many were told to have been paid, and how many not.
 fn told(story: &Story) -> (usize, usize) {
     let over = story.alice.resolved.iter();
-    let later =
-        over.filter(|over| over.amount.msat() < 100_000_000 && over.amount.msat() != 20_000_000);
+    // Neither what gave Bob his balance, nor what revoked his commitment.
+    let later = over.filter(|over| ![400_000_000, 20_000_000].contains(&over.amount.msat()));
     let paid = |removal: &Removal| matches!(removal, Removal::Fulfilled(_));
     let (paid, failed): (Vec<_>, Vec<_>) = later.partition(|over| paid(&over.removal));
     (paid.len(), failed.len())
@@ -117,7 +117,8 @@ fn all_in(trouble: Trouble) -> Most {
     let mut most = Most::default();
     for who in [Who::Local, Who::Remote, Who::Next, Who::Previous, Who::Revoked, Who::Late] {
         for (known, racing) in [(false, false), (true, false), (true, true)] {
-            let in_flight = InFlight::Both;
+            let spike = trouble == Trouble::Spike;
+            let in_flight = if spike { InFlight::Large } else { InFlight::Both };
             most = most.or(plays(Row { format: Anchors, who, in_flight, known, racing, trouble }));
         }
     }
@@ -138,6 +139,16 @@ fn a_hundred_blocks_are_gone_after_some_steps() {
 fn most_blocks_ask_for_more_than_estimates_say() {
     let most = all_in(Trouble::Crowd(12_000));
     assert!(most.versions > 2, "nothing was raised: {most:?}");
+}
+
+#[test]
+fn commitments_are_below_the_mempools_minimum() {
+    all_in(Trouble::Minimum(10_000));
+}
+
+#[test]
+fn feerates_go_from_1_to_300_in_the_middle() {
+    all_in(Trouble::Spike);
 }
 
 #[test]

@@ -590,6 +590,9 @@ impl Node for Rpc {
     fn mempool(&self) -> Result<Vec<Txid>, RpcError> {
         Rpc::mempool(self)
     }
+    fn spenders(&self, outpoints: &[OutPoint]) -> Result<Vec<Txid>, RpcError> {
+        Rpc::spenders(self, outpoints)
+    }
     fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, RpcError> {
         Rpc::transaction(self, txid)
     }

@@ -5,7 +5,8 @@
 //!   commands ──► Watcher ──► Connected, Disconnected, Found, Mempool, Down, Up, Stopped
 //!                  │  late watches: scan the blocks that they missed, before the next block
 //!                  │  Follower: one block to or fro
-//!                  │  at the tip: send unconfirmed broadcasts again; look at the mempool
+//!                  │  at the tip: send unconfirmed broadcasts again; look at the mempool, and for
+//!                  │              spends in it of what is watched newly
 //!                  ▼
 //!                 Node (bitcoind, or a chain in a test)
 //! ```
@@ -32,6 +33,8 @@ pub trait Node: BlockSource<Error = RpcError> {
     fn is_unspent(&self, outpoint: OutPoint) -> Result<bool, RpcError>;
     /// Every transaction of the mempool.
     fn mempool(&self) -> Result<Vec<Txid>, RpcError>;
+    /// What spends these outputs in the mempool.
+    fn spenders(&self, outpoints: &[OutPoint]) -> Result<Vec<Txid>, RpcError>;
     /// A transaction of the mempool.
     fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, RpcError>;
 }
@@ -94,6 +97,8 @@ pub struct Watcher {
     broadcasts: Broadcasts,
     cache: VecDeque<(BlockRef, Arc<Block>)>,
     seen: BTreeSet<Txid>,
+    /// Watched since the mempool was asked for their spends.
+    sought: BTreeSet<OutPoint>,
     /// bitcoind answered at the last turn.
     up: bool,
     synced: bool,
@@ -123,6 +128,7 @@ impl Watcher {
             broadcasts: set,
             cache: VecDeque::new(),
             seen: BTreeSet::new(),
+            sought: BTreeSet::new(),
             up: true,
             synced: false,
             resend: true,
@@ -155,6 +161,7 @@ impl Watcher {
     pub fn command(&mut self, command: Command) {
         match command {
             Command::WatchSpend(outpoint, since) => {
+                self.sought.insert(outpoint);
                 self.watch(since, |spends| spends.watch_spend(outpoint));
             }
             Command::WatchTx(txid, since) => self.watch(since, |spends| spends.watch_tx(txid)),
@@ -309,7 +316,22 @@ impl Watcher {
             turn.events = self.read_mempool(node)?;
             self.look_at_mempool = false;
         }
+        if !self.sought.is_empty() {
+            turn.events.extend(self.spends_in_mempool(node)?);
+            self.sought.clear();
+        }
         Ok(turn)
+    }
+
+    /// What was in the mempool before its output was watched: nobody announces it again.
+    fn spends_in_mempool(&self, node: &impl Node) -> Result<Vec<ChainEvent>, RpcError> {
+        let sought: Vec<OutPoint> = self.sought.iter().copied().collect();
+        let spenders: BTreeSet<Txid> = node.spenders(&sought)?.into_iter().collect();
+        let mut events = Vec::new();
+        for txid in spenders {
+            events.extend(node.transaction(txid)?.map(ChainEvent::Mempool));
+        }
+        Ok(events)
     }
 
     fn read_mempool(&mut self, node: &impl Node) -> Result<Vec<ChainEvent>, RpcError> {

@@ -249,6 +249,7 @@ impl Driver {
                 self.funding_confirmed(tx, height, tx_index);
             }
             ToChannel::Spent { outpoint, tx, height } => self.spent_in_block(outpoint, *tx, height),
+            ToChannel::Unconfirmed(tx) => self.tell(Input::Unconfirmed(tx)),
             ToChannel::Feerates(feerates) => self.tell(Input::Feerates(feerates)),
             ToChannel::Describe(reply) => drop(reply.send(self.snapshot())),
             ToChannel::Explain(reply) => drop(reply.send(self.explained())),

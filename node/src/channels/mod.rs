@@ -88,6 +88,8 @@ pub enum ToChannel {
         /// The block's height.
         height: Height,
     },
+    /// The same in the mempool.
+    Unconfirmed(Box<Transaction>),
     /// Fee estimates.
     Feerates(Feerates),
     /// Tell what there is to tell.
@@ -254,6 +256,8 @@ pub struct FundedSnapshot {
     pub limbo: Sat,
     /// What of ours came back from there.
     pub recovered: Sat,
+    /// What took our anchor on the commitment in the block.
+    pub anchor_taken_by: Option<Txid>,
     /// The height from which it can be spent.
     pub matures_at: Option<Height>,
     /// What was given and noted at its opening.

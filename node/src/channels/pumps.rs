@@ -8,12 +8,13 @@ use crate::peer::features::negotiated;
 use crate::peer::wire::WireMessage;
 use crate::peer::{PeerEvent, PeerLink};
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::OutPoint;
+use bitcoin::{OutPoint, Transaction};
 use fulmen_channel::amount::Height;
 use fulmen_channel::input::Feerates;
 use fulmen_channel::message::Message;
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -140,6 +141,16 @@ pub async fn found(services: &Services, found: Found) {
     }
 }
 
+/// Hands a transaction of the mempool to the channels whose outputs it spends.
+async fn unconfirmed(services: &Services, tx: &Transaction) {
+    let spent = tx.input.iter().map(|input| input.previous_output);
+    let watchers = spent.flat_map(|outpoint| services.registry.watchers_of(&outpoint));
+    let concerned: BTreeMap<u64, _> = watchers.map(|handle| (handle.index, handle)).collect();
+    for handle in concerned.into_values() {
+        handle.tell(ToChannel::Unconfirmed(Box::new(tx.clone()))).await;
+    }
+}
+
 /// Tells every channel something.
 pub async fn to_all(services: &Services, message: impl Fn() -> ToChannel) {
     for handle in services.registry.all() {
@@ -159,6 +170,7 @@ pub async fn chain(services: &Services, event: ChainEvent) {
             to_all(services, || ToChannel::Unblock(at.height)).await;
         }
         ChainEvent::Found(news) => found(services, news).await,
+        ChainEvent::Mempool(tx) => unconfirmed(services, &tx).await,
         _ => {}
     }
 }

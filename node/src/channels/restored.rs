@@ -154,6 +154,7 @@ impl Task {
             | ToChannel::Witnessed(_)
             | ToChannel::FundingConfirmed { .. }
             | ToChannel::Feerates(_)
+            | ToChannel::Unconfirmed(_)
             | ToChannel::Stop => {}
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::driver::Driver;
 use super::{FundedSnapshot, HtlcSnapshot, Snapshot};
+use bitcoin::{Transaction, Txid};
 use fulmen_channel::amount::Sat;
 use fulmen_channel::contract::balance::View;
 use fulmen_channel::contract::htlc::Stage;
@@ -43,13 +44,9 @@ impl Driver {
         };
         let (local, remote) = self.channel.commitments();
         let spent = self.record.as_ref().and_then(|record| record.spent);
-        let failed = open.life.failed.is_some() && !open.life.behind;
-        let es = open.settlements().pop().filter(|_| spent.is_none());
-        let published = match (es, spent) {
-            (_, Some(spent)) => Some(spent.txid),
-            (Some(tx), None) => Some(tx.compute_txid()),
-            (None, None) => local.as_ref().map(|draft| draft.txid).filter(|_| failed),
-        };
+        let es = open.settlements().pop().filter(|_| spent.is_none()).cloned();
+        let closing_tx = es.or_else(|| self.channel.forced());
+        let published = closing_tx.as_ref().map(Transaction::compute_txid);
         let now = tokio::time::Instant::now();
         let kept = local.as_ref().map_or(0, |draft| draft.htlcs.len());
         FundedSnapshot {
@@ -73,8 +70,8 @@ impl Driver {
             htlcs: contract.htlcs.iter().map(htlc).collect(),
             confirmations: open.confirmations(),
             totals: self.record.as_ref().map(|record| record.totals).unwrap_or_default(),
-            closing_txid: published,
-            closing_tx: es.cloned(),
+            closing_txid: spent.map(|spent| spent.txid).or(published),
+            closing_tx,
             close_script: (contract.params.local.upfront_shutdown_script.clone())
                 .or_else(|| open.life.close_wanted.clone())
                 .or_else(|| open.life.shutdown_sent.clone()),
@@ -84,6 +81,7 @@ impl Driver {
             remote_update: self.announcer.remote_update.clone(),
             limbo: spent.map_or(Sat::ZERO, |spent| spent.limbo),
             recovered: recovered(open),
+            anchor_taken_by: anchor_taken_by(open),
             matures_at: spent.and_then(|spent| spent.matures_at),
             note: self.note.clone(),
             looked_at: self.presence.looked_at(now),
@@ -92,6 +90,12 @@ impl Driver {
             remote_txid: remote.map_or(contract.funding.outpoint.txid, |draft| draft.txid),
         }
     }
+}
+
+/// What took our anchor.
+fn anchor_taken_by(open: &Open) -> Option<Txid> {
+    let outcomes = open.onchain.resolution.as_ref()?.outcomes();
+    outcomes.into_iter().find(|outcome| outcome.what == What::Anchor)?.taken_by
 }
 
 /// What of ours was taken of the commitment in the block, and of its second stages.

@@ -4,11 +4,12 @@
 //!   nobody else's, no hurry    D RD HTRD HERD of all channels           together
 //!   theirs with a preimage     HTD; HT of one lock time                 together
 //!   theirs from a height on    HE HED HBR HTBR HEBR, like deadlines     together until it is near
-//!   near its deadline, BR, a commitment's anchor, by order              alone
+//!   near its deadline, BR, a commitment's anchor, by order, refused     alone
 //! ```
 //!
 //! Whoever can spend one input of a transaction can hold up all of it. So what is ours alone is
-//! never mixed with what others may take, and near a deadline each claim stands for itself.
+//! never mixed with what others may take, near a deadline each claim stands for itself, and so does
+//! what bitcoind would not take together with others: one of them is held up.
 
 use super::budget::left;
 use super::wanted::Wanted;
@@ -27,7 +28,8 @@ pub const MOST: usize = 50;
 pub fn alone(wanted: &Wanted, height: Height) -> bool {
     let near = wanted.deadline().is_some_and(|deadline| left(height, deadline) <= NEAR);
     let named = matches!(wanted.claim.name, Name::BR | Name::Anchor);
-    near || named || wanted.is_fixed() || wanted.order.feerate.is_some()
+    let told = wanted.order.feerate.is_some() || wanted.refused.is_some();
+    near || named || told || wanted.is_fixed()
 }
 
 /// What claims have in common that may be together.

@@ -67,7 +67,7 @@ pub struct Known {
     /// Versions that are deep, or a conflict of theirs is: their rows may go.
     settled: BTreeSet<Txid>,
     orders: BTreeMap<OutPoint, Order>,
-    /// What must be paid at least, since less was refused after the last block.
+    /// What bitcoind refused since the last block: what it must pay at least, each alone.
     refused: BTreeMap<OutPoint, Sat>,
     /// What the last plan says of what is not published.
     pub(super) waits: BTreeMap<OutPoint, Waits>,
@@ -84,8 +84,6 @@ pub struct Snapshot {
     pub published: Commitments,
     /// What was published and is not settled.
     pub versions: Vec<Version>,
-    /// What must be paid at least.
-    pub refused: BTreeMap<OutPoint, Sat>,
 }
 
 impl Known {
@@ -225,8 +223,10 @@ impl Known {
 
     fn ordered(&self) -> impl Iterator<Item = (&Arc<Published>, Wanted)> {
         self.each().map(|(published, wanted)| {
-            let order = self.orders.get(&wanted.outpoint()).copied().unwrap_or_default();
-            (published, Wanted { order, ..wanted })
+            let outpoint = wanted.outpoint();
+            let order = self.orders.get(&outpoint).copied().unwrap_or_default();
+            let refused = self.refused.get(&outpoint).copied();
+            (published, Wanted { order, refused, ..wanted })
         })
     }
 
@@ -243,7 +243,6 @@ impl Known {
             wanted,
             published,
             versions: self.versions.values().cloned().collect(),
-            refused: self.refused.clone(),
         }
     }
 
@@ -263,12 +262,27 @@ impl Known {
             .collect()
     }
 
-    /// bitcoind wants more than `version` pays: the next one is to pay a quarter more.
-    pub fn refused(&mut self, version: &Version) {
+    /// bitcoind does not take `version`: of several claims each is tried alone, for one a quarter
+    /// more is offered if it asks for `more`. Whether there is something to plan anew.
+    pub fn refused(&mut self, version: &Version, more: bool) -> bool {
         let raised = Sat::new(version.fee.sat().saturating_mul(5) / 4);
-        for (_, claim) in &version.claims {
-            self.refused.insert(*claim, raised);
+        match version.claims.as_slice() {
+            [(_, claim)] if more => drop(self.refused.insert(*claim, raised)),
+            [_] => return false,
+            several => {
+                self.refused.extend(several.iter().map(|(_, claim)| (*claim, Sat::ZERO)));
+            }
         }
+        true
+    }
+
+    /// Versions of several claims that no block decided on: whoever can take one of these may drive
+    /// the version out of the mempool.
+    pub fn batches(&self) -> Vec<Version> {
+        let free = |(_, claim): &(u64, OutPoint)| !self.spent.contains_key(claim);
+        let stands = |version: &&Version| version.claims.iter().all(free);
+        let versions = self.versions.values().filter(|version| version.claims.len() > 1);
+        versions.filter(stands).cloned().collect()
     }
 
     /// A version is durable.

@@ -69,8 +69,6 @@ pub struct World<'a> {
     pub coins: &'a [Lent],
     /// bitcoind's feerates.
     pub estimates: &'a Estimates,
-    /// What must be paid for these claims at least: less was refused.
-    pub refused: &'a BTreeMap<OutPoint, Sat>,
 }
 
 /// A transaction to sign, write and publish.
@@ -260,12 +258,11 @@ impl World<'_> {
         // One of which a block took an input is in no mempool.
         let replaced =
             past.filter(|version| version.claims.iter().all(|(_, claim)| present(claim)));
-        let refused = claims.iter().filter_map(|wanted| self.refused.get(&wanted.outpoint()));
         let parent = claims.first().and_then(|wanted| wanted.parent.as_ref());
         let terms = Terms {
             rate,
             replaces: replaced.map(|version| version.fee),
-            at_least: refused.max().copied().unwrap_or_default(),
+            at_least: claims.iter().filter_map(|w| w.refused).max().unwrap_or_default(),
             budget: budget_of(claims),
             parent,
         };
@@ -311,7 +308,7 @@ impl World<'_> {
         if claims.iter().any(|wanted| wanted.is_fixed()) {
             return true;
         }
-        if claims.iter().any(|wanted| self.refused.contains_key(&wanted.outpoint())) {
+        if claims.iter().any(|wanted| wanted.refused.is_some()) {
             return false;
         }
         let parent = claims.first().and_then(|wanted| wanted.parent.as_ref());

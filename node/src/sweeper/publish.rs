@@ -63,14 +63,10 @@ impl Sweeper {
         Ok(false)
     }
 
-    /// Notes that bitcoind did not take a version. Whether more money may help.
+    /// Notes that bitcoind did not take a version. Whether another may help.
     fn refused(&self, version: &Version, why: &BroadcastError) -> bool {
-        let more = why.asks_for_more();
-        if more {
-            self.known().refused(version);
-        }
         tracing::info!(txid = %version.txid(), "{} was refused: {why}", version.fee);
-        more
+        self.known().refused(version, why.asks_for_more())
     }
 
     fn sign(
@@ -142,6 +138,24 @@ impl Sweeper {
         let mut wallet = self.money.wallet();
         wallet.release(txid, unix_time(), unit);
         wallet.evicted(txid, unix_time(), unit);
+    }
+
+    /// Gives up the batches that something else drove out of the mempool: what is left of them goes
+    /// on its own.
+    pub(super) async fn end_broken_batches(&self) -> Result<(), String> {
+        let batches = self.known().batches();
+        for version in batches {
+            let txid = version.txid();
+            if !matches!(self.chain.in_mempool(txid).await, Ok(false)) {
+                continue;
+            }
+            let verdict = self.chain.test_accept(version.tx).await;
+            if let Some(why) = verdict.ok().and_then(|verdict| verdict.refusal()) {
+                tracing::info!(%txid, "is no longer in the mempool: {why}");
+                self.end(&[txid]).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A child that the mempool has not goes there with its parent only.

@@ -16,8 +16,8 @@ use std::time::Duration;
 /// concerns hear of it one after another.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// How often in a row a plan is made anew because bitcoind refused something: each time it offers a
-/// quarter more.
+/// How often in a row a plan is made anew because bitcoind refused something: each time what was
+/// refused is split, or offers a quarter more.
 const TRIES: usize = 40;
 
 /// The numbers of blocks that bitcoind is asked for.
@@ -39,9 +39,10 @@ impl Sweeper {
     async fn turn(&self) -> Result<(), String> {
         self.end_versions().await?;
         self.send_packages_again().await;
+        self.end_broken_batches().await?;
         let estimates = self.estimates().await;
         for _ in 0..TRIES {
-            let Snapshot { height, wanted, published, versions, refused } = self.known().snapshot();
+            let Snapshot { height, wanted, published, versions } = self.known().snapshot();
             let coins = self.lendable()?;
             let world = World {
                 height,
@@ -49,7 +50,6 @@ impl Sweeper {
                 versions: &versions,
                 coins: &coins,
                 estimates: &estimates,
-                refused: &refused,
             };
             let plan = plan(&world);
             self.say_waits(plan.waits);

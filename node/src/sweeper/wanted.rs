@@ -55,6 +55,8 @@ pub struct Wanted {
     pub parent: Option<Parent>,
     /// What the operator says.
     pub order: Order,
+    /// Since the last block bitcoind refused it: alone it must pay this much at least.
+    pub refused: Option<Sat>,
 }
 
 /// How long the feerate of a claim rises that races from the start: what was late when we came to
@@ -65,8 +67,8 @@ impl Wanted {
     /// A claim whose value is what is lost without it.
     pub fn new(channel: u64, claim: Claim) -> Self {
         let at_risk = claim.spend.value();
-        let (patient, parent, order) = (Sat::ZERO, None, Order::default());
-        Wanted { channel, claim, at_risk, patient, parent, order }
+        let (patient, parent, order, refused) = Default::default();
+        Wanted { channel, claim, at_risk, patient, parent, order, refused }
     }
 
     /// What it spends.

@@ -57,6 +57,15 @@ impl Wallet {
         all
     }
 
+    /// Whether a transaction spends coins of ours.
+    pub fn has_paid_for(&self, txid: Txid) -> bool {
+        let tx = self.graph.graph().get_tx(txid);
+        tx.is_some_and(|tx| {
+            let mut inputs = tx.input.iter().map(|input| input.previous_output);
+            inputs.any(|spent| self.graph.index.txout(spent).is_some())
+        })
+    }
+
     fn describe(&self, txid: Txid, known: Standard) -> WalletTx {
         let (sent, received) = self.graph.index.sent_and_received(&known.tx, ..);
         let inputs = known.tx.input.iter().map(|input| input.previous_output);

@@ -166,6 +166,13 @@ impl Node for FakeNode {
         self.answer()?;
         Ok(self.mempool.borrow().iter().map(Transaction::compute_txid).collect())
     }
+    fn spenders(&self, outpoints: &[OutPoint]) -> Result<Vec<Txid>, RpcError> {
+        self.answer()?;
+        let spends = |tx: &&Transaction| {
+            tx.input.iter().any(|input| outpoints.contains(&input.previous_output))
+        };
+        Ok(self.mempool.borrow().iter().filter(spends).map(Transaction::compute_txid).collect())
+    }
     fn transaction(&self, txid: Txid) -> Result<Option<Transaction>, RpcError> {
         self.answer()?;
         let mempool = self.mempool.borrow();

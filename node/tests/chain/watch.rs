@@ -307,6 +307,19 @@ fn mempool_transactions_are_told_once_at_start_and_when_notices_were_lost() {
 }
 
 #[test]
+fn a_spend_that_was_in_the_mempool_before_its_output_was_watched_is_told() {
+    let node = FakeNode::with_height(3);
+    let mut watcher = watcher_at(node.at(3));
+    let (tx, other) = (stray(1), stray(2));
+    node.mempool.borrow_mut().extend([tx.clone(), other.clone()]);
+    assert_eq!(run(&mut watcher, &node).len(), 2, "read at the start, when nobody watches");
+    watcher.command(Command::WatchSpend(tx.input[0].previous_output, Height::new(4)));
+    let told = words(&run(&mut watcher, &node));
+    assert_eq!(told, [format!("mempool {}", tx.compute_txid())]);
+    assert!(run(&mut watcher, &node).is_empty());
+}
+
+#[test]
 fn without_zmq_the_mempool_is_read_each_time() {
     let node = FakeNode::with_height(3);
     let polling = Rules { poll_mempool: true, ..rules() };

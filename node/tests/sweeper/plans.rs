@@ -1,7 +1,6 @@
 //! What is published when: claims, height, estimates and earlier versions in, transactions out.
 
 use super::{at, claim, coin, delayed, due, estimates, fee_of, kw, version, CALM, NOW};
-use bitcoin::OutPoint;
 use fulmen_channel::amount::{Height, Sat};
 use fulmen_channel::onchain::claim::Name::{self, *};
 use fulmen_channel::onchain::claim::Pays;
@@ -9,7 +8,6 @@ use fulmen_node::sweeper::build::nowhere;
 use fulmen_node::sweeper::plan::{plan, Draft, Estimates, Plan, Waits, World};
 use fulmen_node::sweeper::version::{Lent, Version};
 use fulmen_node::sweeper::wanted::{Parent, Wanted};
-use std::collections::BTreeMap;
 
 /// A chain, a wallet and what was published, to plan on.
 struct Story {
@@ -18,7 +16,6 @@ struct Story {
     versions: Vec<Version>,
     coins: Vec<Lent>,
     estimates: Estimates,
-    refused: BTreeMap<OutPoint, Sat>,
 }
 
 impl Story {
@@ -29,7 +26,6 @@ impl Story {
             versions: Vec::new(),
             coins: vec![coin(200, 100_000), coin(201, 30_000)],
             estimates: estimates(CALM),
-            refused: BTreeMap::new(),
         }
     }
 
@@ -40,7 +36,6 @@ impl Story {
             versions: &self.versions,
             coins: &self.coins,
             estimates: &self.estimates,
-            refused: &self.refused,
         });
         for draft in &plan.drafts {
             assert_eq!(fee_of(draft, &self.wanted), draft.built.fee.sat());
@@ -290,10 +285,22 @@ fn new_claims_do_not_disturb_what_is_published() {
 fn what_was_refused_is_offered_more_up_to_the_budget() {
     let mut story = Story::of(vec![due(1, HED, 100_000, 18)]);
     for (floor, fee) in [(20_000, Some(20_000)), (50_000, Some(50_000)), (50_001, None)] {
-        story.refused.insert(at(1), Sat::new(floor));
+        story.wanted[0].refused = Some(Sat::new(floor));
         let fees: Vec<_> = story.plan().drafts.iter().map(|draft| draft.built.fee.sat()).collect();
         assert_eq!(fees.first().copied(), fee);
     }
+}
+
+#[test]
+fn what_was_refused_together_goes_alone() {
+    let names = [(1, HTD), (2, HTD), (3, HTD)];
+    let mut story = Story::of(names.map(|(number, name)| claim(number, name, 50_000)).into());
+    assert_eq!(story.plan().drafts.len(), 1);
+    for refused in &mut story.wanted[..2] {
+        refused.refused = Some(Sat::ZERO);
+    }
+    let claims: Vec<_> = story.plan().drafts.into_iter().map(|draft| draft.claims).collect();
+    assert_eq!(claims.len(), 3, "{claims:?}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(super) fn answer(
     Some(match method {
         "getmempoolinfo" => Ok(info(&chain_box.pool)),
         "getrawmempool" => raw_mempool(&chain_box.pool, arguments),
+        "gettxspendingprevout" => spenders(&chain_box.pool, arguments),
         "getmempoolentry" => entry(&chain_box.pool, arguments),
         "estimatesmartfee" => estimate(chain_box, arguments),
         "getrawtransaction" => raw_transaction(chain_box, arguments),
@@ -74,6 +75,20 @@ fn entry(pool: &Mempool, arguments: &Arguments<'_>) -> Answer {
         Some(entry) => Ok(entry_value(pool, entry)),
         None => Err(RpcError::new(NOT_FOUND, "Transaction not in mempool")),
     }
+}
+
+fn spenders(pool: &Mempool, arguments: &Arguments<'_>) -> Answer {
+    #[derive(serde::Deserialize)]
+    struct Output {
+        txid: Txid,
+        vout: u32,
+    }
+    let outputs: Vec<Output> = arguments.required(0)?;
+    let spender = |Output { txid, vout }: Output| match pool.spender(&OutPoint { txid, vout }) {
+        Some(by) => json!({ "txid": txid, "vout": vout, "spendingtxid": by }),
+        None => json!({ "txid": txid, "vout": vout }),
+    };
+    Ok(outputs.into_iter().map(spender).collect())
 }
 
 fn entry_value(pool: &Mempool, entry: &Entry) -> Value {

@@ -7,9 +7,11 @@ use crate::channels::{FundedSnapshot, RestoredSnapshot, Snapshot};
 use crate::node::Node;
 use crate::sweeper::Pending;
 use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::Txid;
 use fulmen_channel::onchain::claim::Name;
 use fulmen_channel::params::Side;
 use fulmen_proto::lnrpc::{self, pending_channels_response as pending};
+use pending::force_closed_channel::AnchorState;
 use tonic::Status;
 
 /// Everything that is neither open nor history.
@@ -42,6 +44,8 @@ pub async fn pending_channels(
                 let claims = claims.iter().filter(|claim| claim.wanted.channel == snapshot.index);
                 let htlcs = claims.filter_map(|claim| htlc(claim, height)).collect();
                 let forced = forced(&snapshot, funded, height, htlcs);
+                let anchor = anchor(node, funded.anchor_taken_by).into();
+                let forced = pending::ForceClosedChannel { anchor, ..forced };
                 answer.pending_force_closing_channels.push(forced);
             }
         }
@@ -130,7 +134,7 @@ fn restored_forced(
         limbo_balance: sat(spent.limbo),
         maturity_height: matures,
         blocks_til_maturity: i32::try_from(left).unwrap_or(i32::MAX),
-        anchor: pending::force_closed_channel::AnchorState::Lost.into(),
+        anchor: AnchorState::Lost.into(),
         ..Default::default()
     }
 }
@@ -190,7 +194,17 @@ fn forced(
         blocks_til_maturity: blocks_until(matures, height),
         recovered_balance: sat(funded.recovered),
         pending_htlcs,
-        anchor: pending::force_closed_channel::AnchorState::Limbo.into(),
+        ..Default::default()
+    }
+}
+
+/// Our anchor on a commitment comes back with what paid for that one; after 16 blocks anybody may
+/// have it (BOLT 3).
+fn anchor(node: &Node, taken_by: Option<Txid>) -> AnchorState {
+    match taken_by {
+        None => AnchorState::Limbo,
+        Some(txid) if node.money.wallet().has_paid_for(txid) => AnchorState::Recovered,
+        Some(_) => AnchorState::Lost,
     }
 }
 
