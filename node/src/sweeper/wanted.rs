@@ -64,9 +64,14 @@ pub struct Wanted {
 const RACE: u32 = 12;
 
 impl Wanted {
-    /// A claim whose value is what is lost without it.
+    /// A claim whose value is what is lost without it. Who loses the race for HBR takes the second
+    /// stage instead: a cheater who bids for show must not have us burn half of each HTLC.
     pub fn new(channel: u64, claim: Claim) -> Self {
-        let at_risk = claim.spend.value();
+        let value = claim.spend.value();
+        let at_risk = match claim.name {
+            Name::HBR => Sat::new(value.sat() / 5),
+            _ => value,
+        };
         let (patient, parent, order, refused) = Default::default();
         Wanted { channel, claim, at_risk, patient, parent, order, refused }
     }

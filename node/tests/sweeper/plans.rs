@@ -391,6 +391,15 @@ fn what_is_late_when_we_come_to_it_begins_with_the_estimate() {
 }
 
 #[test]
+fn a_cheater_who_bids_for_show_does_not_have_us_burn_half() {
+    let mut story = Story::of(vec![due(1, HBR, 500_000, 1)]);
+    story.height = NOW.plus(20);
+    story.estimates = estimates([200_000; 4]);
+    let fee = story.publish().built.fee;
+    assert!(fee <= Sat::new(50_000), "{fee}");
+}
+
+#[test]
 fn a_small_preimage_does_not_spend_what_only_waits() {
     let mut wanted = anchored(100, 2_000, Some(1));
     wanted.patient = Sat::new(1_000_000);
