@@ -75,13 +75,20 @@ pub fn package(
     parent: &Transaction,
     child: &Transaction,
 ) -> Result<(), BroadcastError> {
-    let together = outcome(rpc.send_package(parent, child).map(|()| child.compute_txid()));
+    const NO_SUCH_METHOD: i32 = -32601;
+    let together = rpc.send_package(parent, child).map(|()| child.compute_txid());
+    let unknown = matches!(together, Err(RpcError::Refused { code: NO_SUCH_METHOD, .. }));
+    let together = outcome(together);
     if together.is_ok() {
         return Ok(());
     }
     // The parent may be in a block meanwhile, or packages not built into this bitcoind.
     let _ = outcome(rpc.send(parent));
-    outcome(rpc.send(child)).or(together)
+    match outcome(rpc.send(child)) {
+        // Whether more would help is told by what is said of the child alone.
+        alone if unknown => alone,
+        alone => alone.or(together),
+    }
 }
 
 /// The set.

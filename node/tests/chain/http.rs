@@ -1,15 +1,18 @@
 //! What our side of bitcoind's RPC survives: answers cut anywhere, too slow, without end, or that
 //! answer something else.
 
+use super::fake::{spend, stray};
+use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
-use bitcoin::BlockHash;
+use bitcoin::{BlockHash, OutPoint, ScriptBuf};
 use fulmen_channel::amount::Height;
+use fulmen_node::chain::broadcast::package;
 use fulmen_node::chain::rpc::Rpc;
 use fulmen_node::chain::{RpcAuth, RpcError};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -33,9 +36,11 @@ fn server(mut serve: impl FnMut(&Question, &mut TcpStream) -> bool + Send + 'sta
     address
 }
 
-/// A request: for the block at a height.
+/// A request: for the block at a height, or another.
 struct Question {
     head: String,
+    method: String,
+    params: serde_json::Value,
     height: usize,
     id: u64,
 }
@@ -45,6 +50,12 @@ impl Question {
     fn answer(&self) -> String {
         let (hash, id) = ("00".repeat(32), self.id);
         http("200 OK", &format!("{{\"result\":\"{hash}\",\"error\":null,\"id\":{id}}}"))
+    }
+
+    fn refuse(&self, code: i32, message: &str) -> String {
+        let error = serde_json::json!({"code": code, "message": message});
+        let id = self.id;
+        http("500 No", &format!("{{\"result\":null,\"error\":{error},\"id\":{id}}}"))
     }
 }
 
@@ -64,8 +75,13 @@ fn question(stream: &TcpStream) -> Option<Question> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-    let number = |value: &serde_json::Value| value.as_u64().unwrap();
-    Some(Question { head, height: number(&body["params"][0]) as usize, id: number(&body["id"]) })
+    Some(Question {
+        head,
+        method: body["method"].as_str().unwrap().to_owned(),
+        params: body["params"].clone(),
+        height: body["params"][0].as_u64().unwrap_or_default() as usize,
+        id: body["id"].as_u64().unwrap(),
+    })
 }
 
 fn http(status: &str, body: &str) -> String {
@@ -140,11 +156,7 @@ fn what_is_no_answer_is_told_apart() {
         6 => http("200 OK", "{}"),
         7 => http("200 OK", "[\"regtest\"]"),
         8 => http("200 OK", "{\"result\":null,\"id\":\"other\"}"),
-        9 => {
-            let refusal = "{\"code\":-28,\"message\":\"Loading block index…\"}";
-            let id = question.id;
-            http("500 No", &format!("{{\"result\":null,\"error\":{refusal},\"id\":{id}}}"))
-        }
+        9 => question.refuse(-28, "Loading block index…"),
         _ => question.answer().replace("0000", "zz00"),
     };
     let address = server(move |question, stream| {
@@ -171,4 +183,39 @@ fn what_is_no_answer_is_told_apart() {
         let error = ask(&client(&address, LONG), height as u32).unwrap_err().to_string();
         assert!(error.contains(says), "{height}: {error}");
     }
+}
+
+/// A bitcoind before 26 knows no packages: what it says of the child alone is what counts.
+#[test]
+fn where_packages_are_unknown_the_child_follows_its_parent() {
+    let parent = stray(1);
+    let outpoint = OutPoint { txid: parent.compute_txid(), vout: 0 };
+    let child = spend(&[outpoint], &[(1_000, ScriptBuf::new())]);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let asked = heard.clone();
+    let takes_all = Arc::new(AtomicBool::new(true));
+    let takes = takes_all.clone();
+    let known = serialize_hex(&parent);
+    let address = server(move |question, stream| {
+        let sent = question.params[0].as_str().unwrap_or("both").to_owned();
+        let answer = match question.method.as_str() {
+            "submitpackage" => question.refuse(-32601, "Method not found"),
+            "sendrawtransaction" if sent == known || takes.load(Ordering::SeqCst) => {
+                question.answer()
+            }
+            _ => question.refuse(-26, "mempool min fee not met, 110 < 500"),
+        };
+        asked.lock().unwrap().push((question.method.clone(), sent));
+        stream.write_all(answer.as_bytes()).unwrap();
+        true
+    });
+    let rpc = client(&address, LONG);
+    assert_eq!(package(&rpc, &parent, &child), Ok(()));
+    let call = |method: &str, sent: &str| (method.to_owned(), sent.to_owned());
+    let alone = |tx| call("sendrawtransaction", &serialize_hex(tx));
+    let all = [call("submitpackage", "both"), alone(&parent), alone(&child)];
+    assert_eq!(*heard.lock().unwrap(), all);
+    takes_all.store(false, Ordering::SeqCst);
+    let refused = package(&rpc, &parent, &child).unwrap_err();
+    assert!(refused.asks_for_more(), "{refused}");
 }
