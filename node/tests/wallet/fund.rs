@@ -123,7 +123,17 @@ fn the_anchor_reserve_stays_in_the_wallet() {
     let request = |sat| FundRequest { anchor_channels: 2, ..pays(sat) };
     let error = purse.try_fund(&request(80_000)).unwrap_err();
     assert!(matches!(error, FundError::Reserve { reserve, .. } if reserve == Sat::new(20_000)));
-    assert!(error.to_string().starts_with("reserved wallet balance invalidated: "), "{error}");
+    // 100,000 less 80,000 and the fee of one input and two outputs.
+    let FundError::Reserve { left, .. } = &error else { panic!("{error}") };
+    assert!((19_000..20_000).contains(&left.sat()), "{left}");
+    let missing = 20_000 - left.sat();
+    let text = error.to_string();
+    assert!(text.starts_with("reserved wallet balance invalidated: "), "{text}");
+    let ends = format!(
+        "0.000{} BTC would be left, 0.00020000 BTC must be, 0.00000{missing} BTC is missing",
+        left.sat()
+    );
+    assert!(text.ends_with(&ends), "{text}\n{ends}");
     assert!(purse.rows_of(Table::Reservation).is_empty());
     purse.try_fund(&request(79_000)).unwrap();
 }
