@@ -2,13 +2,16 @@
 
 use super::mock::{admin_macaroon, certificate, one, run, start};
 use super::pty::Pty;
+use fulmen_proto::lnrpc::pending_channels_response::{ForceClosedChannel, PendingChannel};
 use fulmen_proto::lnrpc::{
     channel_point::FundingTxid, close_status_update, open_status_update, AddInvoiceResponse,
     BakeMacaroonResponse, Chain, Channel, ChannelCloseUpdate, ChannelOpenUpdate, ChannelPoint,
     CloseChannelRequest, CloseStatusUpdate, ConnectPeerRequest, GetInfoResponse, Invoice,
     ListChannelsResponse, ListUnspentResponse, OpenChannelRequest, OpenStatusUpdate, OutPoint,
-    PendingUpdate, SendCoinsResponse, Utxo, WalletBalanceResponse,
+    PendingChannelsResponse, PendingHtlc, PendingUpdate, SendCoinsResponse, Utxo,
+    WalletBalanceResponse,
 };
+use fulmen_proto::walletrpc::{PendingSweep, PendingSweepsResponse, WitnessType};
 use prost::Message;
 use serde_json::{json, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -385,4 +388,61 @@ async fn a_proxy_leads_to_the_daemon() {
     let ended = daemon.cli(&format!("--socksproxy {address} getinfo")).await;
     assert!(ended.stderr.contains("the proxy cannot reach it: reply 5"), "{}", ended.stderr);
     assert_eq!(daemon.paths().len(), 1);
+}
+
+#[tokio::test]
+async fn the_table_of_pending_channels_has_each_claim_and_the_json_is_lnclis() {
+    let second = "ee".repeat(32);
+    let point = |of: &str| PendingChannel { channel_point: of.into(), ..Default::default() };
+    let htlc = PendingHtlc { outpoint: format!("{second}:0"), stage: 2, ..Default::default() };
+    let forced = ForceClosedChannel {
+        channel: Some(point("forced:1")),
+        closing_txid: TXID.into(),
+        pending_htlcs: vec![htlc],
+        ..Default::default()
+    };
+    let pending = PendingChannelsResponse {
+        pending_force_closing_channels: vec![forced],
+        ..Default::default()
+    };
+    let claim = |txid: &str, output_index, kind: WitnessType, deadline_height, sat_per_vbyte| {
+        PendingSweep {
+            outpoint: Some(OutPoint { txid_str: txid.into(), output_index, ..Default::default() }),
+            witness_type: kind.into(),
+            amount_sat: 50_000,
+            maturity_height: 1_210,
+            deadline_height,
+            budget: 25_000,
+            sat_per_vbyte,
+            ..Default::default()
+        }
+    };
+    let pending_sweeps = vec![
+        claim(TXID, 3, WitnessType::HtlcOfferedRemoteTimeout, 1_250, 12),
+        claim(&second, 0, WitnessType::HtlcOfferedTimeoutSecondLevel, 0, 0),
+    ];
+    let sweeps = PendingSweepsResponse { pending_sweeps };
+    let daemon = start(move |call| match call.path.as_str() {
+        "/lnrpc.Lightning/PendingChannels" => one(&pending),
+        _ => one(&sweeps),
+    })
+    .await;
+    let table = daemon.cli("--format table pendingchannels").await;
+    assert_eq!(table.code, Some(0), "{}", table.stderr);
+    let (above, claims) = table.stdout.split_once("\n\nclaims\n").unwrap();
+    assert!(above.starts_with("pending force closing channels\n"), "{above}");
+    let rows: Vec<Vec<&str>> =
+        claims.lines().map(|line| line.split_whitespace().collect()).collect();
+    let head = ["CHANNEL_POINT", "CLAIM", "OUTPOINT", "SAT", "FROM", "UNTIL", "BUDGET", "SAT_VB"];
+    assert_eq!(rows[0], head);
+    let outpoint = format!("{TXID}:3");
+    let direct = ["forced:1", "HTLC_OFFERED_REMOTE_TIMEOUT", &outpoint];
+    assert_eq!(rows[1], [&direct[..], &["50,000", "1,210", "1,250", "25,000", "12"]].concat());
+    let outpoint = format!("{second}:0");
+    let later = ["forced:1", "HTLC_OFFERED_TIMEOUT_SECOND_LEVEL", &outpoint];
+    assert_eq!(rows[2], [&later[..], &["50,000", "1,210", "25,000"]].concat());
+    assert_eq!(rows.len(), 3);
+    let json = daemon.cli("pendingchannels").await.stdout;
+    assert!(json.contains("forced:1") && !json.contains("claims"), "{json}");
+    assert_eq!(daemon.paths().len(), 3, "no further call for lncli's answer");
 }

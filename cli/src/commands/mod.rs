@@ -27,7 +27,7 @@ use crate::print::Format;
 use clap::Subcommand;
 use fulmen_proto::lnrpc::{
     ChannelBalanceRequest, GetInfoRequest, GetRecoveryInfoRequest, ListAliasesRequest,
-    ListMacaroonIDsRequest, ListPermissionsRequest, PendingChannelsRequest, StopRequest,
+    ListMacaroonIDsRequest, ListPermissionsRequest, StopRequest,
 };
 
 /// lncli's commands, as far as fulmend has the calls.
@@ -229,10 +229,7 @@ impl Online {
             Self::Disconnect(c) => answer!(node.lightning.disconnect_peer(c.request()?)),
             Self::ListPeers(c) => answer!(node.lightning.list_peers(c.request())),
             Self::OpenChannel(c) => c.run(node).await,
-            Self::PendingChannels(c) => {
-                let request = PendingChannelsRequest { include_raw_tx: c.include_raw_tx };
-                answer!(node.lightning.pending_channels(request))
-            }
+            Self::PendingChannels(c) => c.run(node).await,
             Self::ListChannels(c) => answer!(node.lightning.list_channels(c.request()?)),
             Self::ClosedChannels(c) => answer!(node.lightning.closed_channels(c.request())),
             Self::Channel(c) => c.run(node).await,

@@ -103,6 +103,20 @@ const WAITING: List = List {
     ],
 };
 
+const CLAIMS: List = List {
+    name: "claims",
+    columns: &[
+        id("CHANNEL_POINT", "channel_point"),
+        id("CLAIM", "witness_type"),
+        id("OUTPOINT", "outpoint"),
+        number("SAT", "amount_sat"),
+        number("FROM", "maturity_height"),
+        number("UNTIL", "deadline_height"),
+        number("BUDGET", "budget"),
+        number("SAT_VB", "sat_per_vbyte"),
+    ],
+};
+
 const LISTS: &[(&str, &[List])] = &[
     (
         "lnrpc.ListChannelsResponse",
@@ -123,6 +137,7 @@ const LISTS: &[(&str, &[List])] = &[
         }],
     ),
     ("lnrpc.PendingChannelsResponse", &[PENDING, FORCED, WAITING]),
+    ("pendingchannels", &[PENDING, FORCED, WAITING, CLAIMS]),
     (
         "lnrpc.ClosedChannelsResponse",
         &[List {
