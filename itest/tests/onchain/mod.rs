@@ -6,3 +6,4 @@ mod pinning;
 mod shell;
 mod story;
 mod table;
+mod towers;

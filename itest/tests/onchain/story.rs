@@ -3,6 +3,7 @@
 //! a miner.
 
 use super::shell::{estimates, Shell};
+use super::towers::keeps;
 use crate::chain_box::beside::{to_anybody, Coin};
 use crate::chain_box::claims::support::{onion, preimage, wallet_script, Pair, Party};
 use crate::chain_box::claims::{take, World};
@@ -16,6 +17,7 @@ use fulmen_channel::params::CommitmentFormat;
 use fulmen_channel::protocol::settling::DEPTH;
 use fulmen_itest::chainbox::policy::PerKvb;
 use fulmen_itest::chainbox::{ChainBox, Event};
+use fulmen_watchtower::record::Unrevoked;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose commitment gets into a block.
@@ -167,15 +169,27 @@ pub struct Story {
     funding: OutPoint,
     /// What was spent in blocks that are gone again.
     shaken: BTreeSet<OutPoint>,
+    /// What Alice kept for towers of the state that is revoked.
+    pub unrevoked: Option<Unrevoked>,
+    /// While her node is off: the blocks that she has not seen.
+    missed: Option<Vec<Event>>,
 }
 
-const ALICE: [u8; 32] = [1; 32];
+pub const ALICE: [u8; 32] = [1; 32];
 pub const BOB: ([u8; 32], u8) = ([2; 32], 8);
 
 impl Story {
     /// Alice has 600,000 sat and Bob 400,000; then their HTLCs are offered, and a commitment is
     /// published.
     pub fn begins(row: Row) -> Story {
+        let mut story = Story::is_ready(row);
+        story.publishes();
+        story.learns();
+        story
+    }
+
+    /// The same, and nothing is published yet.
+    pub fn is_ready(row: Row) -> Story {
         let mut world = World::open(row.format, 24);
         if row.trouble == Trouble::HundredGone {
             world.chain_box.mine(DEEP);
@@ -186,7 +200,7 @@ impl Story {
             offers(pair, htlc);
         }
         pair.talk();
-        let mut cheat = None;
+        let (mut cheat, mut unrevoked) = (None, None);
         match row.who {
             Who::Local | Who::Remote => {}
             Who::Next => {
@@ -200,16 +214,16 @@ impl Story {
             }
             Who::Revoked | Who::Late => {
                 cheat = Some(Party::restored(&pair.bob));
+                unrevoked = Some(keeps(&pair.alice));
                 pair.alice_pays(20_000_000, 99);
             }
         }
         let Pair { alice, bob, .. } = world.pair;
         let mut story = Story::of(row, world.chain_box, world.coins, (alice, cheat.unwrap_or(bob)));
+        story.unrevoked = unrevoked;
         if row.who == Who::Late {
             story.mines(row.expiry());
         }
-        story.publishes();
-        story.learns();
         story
     }
 
@@ -225,8 +239,21 @@ impl Story {
         // F is deep.
         chain_box.mine(6);
         chain_box.events();
-        let (left, bobs, shaken) = Default::default();
-        Story { row, chain_box, alice, bob, left, shell, coins, bobs, funding, shaken }
+        let (left, bobs, shaken, unrevoked, missed) = Default::default();
+        Story {
+            row,
+            chain_box,
+            alice,
+            bob,
+            left,
+            shell,
+            coins,
+            bobs,
+            funding,
+            shaken,
+            unrevoked,
+            missed,
+        }
     }
 
     /// The commitment that the row is about gets into a block.
@@ -256,7 +283,7 @@ impl Story {
     }
 
     /// Those who are to know preimages learn them now, when nothing is said any more.
-    fn learns(&mut self) {
+    pub fn learns(&mut self) {
         let known = self.row.htlcs().into_iter().filter(|htlc| self.row.is_known(htlc));
         for htlc in known {
             let receiver = if htlc.by_alice { &mut self.bob } else { &mut self.alice };
@@ -272,6 +299,9 @@ impl Story {
 
     /// Alice plans and publishes.
     pub fn alice_turns(&mut self) {
+        if self.missed.is_some() {
+            return;
+        }
         let height = self.chain_box.chain().height().number();
         let is_out = self.alice.open().claims().is_some();
         self.shell.estimates = estimates(match self.row.trouble {
@@ -360,26 +390,29 @@ impl Story {
     /// Both are told of blocks that came and went.
     pub fn catches_up(&mut self) {
         for event in self.chain_box.events() {
-            self.shell.hears(&event);
-            for party in [&mut self.alice, &mut self.bob] {
-                match &event {
-                    Event::Connected(height, block) => {
-                        party.handle(Input::Block(*height)).unwrap();
-                        for tx in &block.txdata {
-                            tells(party, tx, *height, self.funding);
-                        }
-                    }
-                    Event::Disconnected(height, _) => {
-                        party.handle(Input::Unblock(*height)).unwrap();
-                    }
-                    Event::Entered(tx) => {
-                        let tx = Box::new((**tx).clone());
-                        party.handle(Input::Unconfirmed(tx)).unwrap();
-                    }
-                    _ => {}
-                }
+            hears(&mut self.bob, &event, self.funding);
+            match &mut self.missed {
+                Some(missed) => missed.push(event),
+                None => self.alice_hears(&event),
             }
         }
+    }
+
+    fn alice_hears(&mut self, event: &Event) {
+        self.shell.hears(event);
+        hears(&mut self.alice, event, self.funding);
+    }
+
+    /// Alice's node is off from here on.
+    pub fn alice_goes(&mut self) {
+        self.missed = Some(Vec::new());
+    }
+
+    /// It is back, and sees each block that it has missed; what was in the mempool then is gone.
+    pub fn alice_returns(&mut self) {
+        let missed = self.missed.take().unwrap_or_default();
+        let blocks = missed.into_iter().filter(|event| !matches!(event, Event::Entered(_)));
+        blocks.for_each(|event| self.alice_hears(&event));
     }
 
     /// Until nothing is left to claim.
@@ -389,7 +422,7 @@ impl Story {
             let left = || self.alice.open().claims().map(|(_, claims)| claims);
             let waits = &self.shell.waits;
             assert!(next < Height::new(1_800), "{:?} goes on: {:?} {waits:?}", self.row, left());
-            let bobs = if self.row.racing { self.bob_claims(next) } else { Vec::new() };
+            let bobs = self.bobs_turn(next);
             self.alice_turns();
             let sides = [Some(&self.alice), Some(&self.bob).filter(|_| self.row.racing)];
             let claims = sides.into_iter().flatten().filter_map(|side| side.open().claims());
@@ -407,6 +440,22 @@ impl Story {
         // What the peer may still take back is not waited for longer than it can.
         let height = self.chain_box.chain().height().number();
         self.mines(1 + self.row.expiry().saturating_sub(height) + DEPTH);
+    }
+
+    /// What Bob sends to his miner for block `next`, if he is there.
+    pub fn bobs_turn(&mut self, next: Height) -> Vec<Transaction> {
+        if self.row.racing {
+            self.bob_claims(next)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The first block after `next` for which he has something to send.
+    pub fn bob_waits(&self, next: Height) -> Option<Height> {
+        let claims = self.bob.open().claims().filter(|_| self.row.racing);
+        let later = claims.into_iter().flat_map(|(_, claims)| claims).map(|claim| claim.from);
+        later.filter(|from| *from > next).min()
     }
 
     /// One that is free.
@@ -450,14 +499,25 @@ impl Story {
         published.map(|tx| tx.compute_txid()).collect()
     }
 
+    /// Bob's transactions in blocks that pay to his wallet.
+    fn bobs_takings(&self) -> impl Iterator<Item = &Transaction> {
+        let script = wallet_script(BOB.1);
+        let found = self.bobs.keys().filter_map(|txid| self.chain_box.chain().find(txid));
+        let pays = move |tx: &&Transaction| tx.output.iter().any(|o| o.script_pubkey == script);
+        found.map(|(_, tx)| tx).filter(pays)
+    }
+
     /// What Bob has in the wallet by now.
     pub fn bob_earned(&self) -> u64 {
         let script = wallet_script(BOB.1);
-        let chain = self.chain_box.chain();
-        let outputs = self.bobs.keys().filter_map(|txid| chain.find(txid));
-        let outputs = outputs.flat_map(|(_, tx)| &tx.output);
+        let outputs = self.bobs_takings().flat_map(|tx| &tx.output);
         let his = outputs.filter(|output| output.script_pubkey == script);
         his.map(|output| output.value.to_sat()).sum()
+    }
+
+    /// The outputs that he has moved to his wallet.
+    pub fn bob_moved(&self) -> Vec<OutPoint> {
+        self.bobs_takings().map(|tx| tx.input[0].previous_output).collect()
     }
 }
 
@@ -469,6 +529,26 @@ fn offers(pair: &mut Pair, htlc: &InFlightHtlc) {
     let offer = Offer { amount, payment_hash, cltv_expiry, onion: onion(), memo };
     let party = if htlc.by_alice { &mut pair.alice } else { &mut pair.bob };
     party.handle(Input::Command(Command::Offer(offer))).unwrap();
+}
+
+/// Tells a side of a block, or of what waits for one.
+fn hears(party: &mut Party, event: &Event, funding: OutPoint) {
+    match event {
+        Event::Connected(height, block) => {
+            party.handle(Input::Block(*height)).unwrap();
+            for tx in &block.txdata {
+                tells(party, tx, *height, funding);
+            }
+        }
+        Event::Disconnected(height, _) => {
+            party.handle(Input::Unblock(*height)).unwrap();
+        }
+        Event::Entered(tx) => {
+            let tx = Box::new((**tx).clone());
+            party.handle(Input::Unconfirmed(tx)).unwrap();
+        }
+        _ => {}
+    }
 }
 
 /// Tells a side of a transaction in a block.

@@ -6,8 +6,8 @@ use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::params::CommitmentFormat::{self, Anchors, StaticRemoteKey};
 
 /// What HT and HE of a static_remotekey channel pay by themselves, at 1 sat per weight unit.
-const HT_FEE: u64 = 663;
-const HE_FEE: u64 = 703;
+pub const HT_FEE: u64 = 663;
+pub const HE_FEE: u64 = 703;
 
 /// What is Alice's by the contract, before the fees of her own claims. `paid` is what the
 /// commitment itself left to miners.
@@ -53,6 +53,20 @@ fn told(story: &Story) -> (usize, usize) {
     (paid.len(), failed.len())
 }
 
+/// She was told how each of her payments ended.
+pub fn is_told_all(story: &Story) {
+    let row = &story.row;
+    let ours = row.htlcs().into_iter().filter(|htlc| htlc.by_alice);
+    let (mut paid, mut failed) = (0, usize::from(row.who == Who::Previous));
+    for htlc in ours {
+        match row.is_known(&htlc) && row.racing && htlc.sat != DUST {
+            true => paid += 1,
+            false => failed += 1,
+        }
+    }
+    assert_eq!(told(story), (paid, failed), "{row:?}");
+}
+
 /// Of Alice's transactions in blocks: the most claims in one, and the most versions of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Most {
@@ -82,15 +96,7 @@ fn plays(row: Row) -> Most {
     }
     let open = story.alice.open();
     assert!(open.is_resolved(6) == Some(true), "{row:?}: {:?}", open.claims());
-    let ours = row.htlcs().into_iter().filter(|htlc| htlc.by_alice);
-    let (mut paid, mut failed) = (0, usize::from(row.who == Who::Previous));
-    for htlc in ours {
-        match row.is_known(&htlc) && row.racing && htlc.sat != DUST {
-            true => paid += 1,
-            false => failed += 1,
-        }
-    }
-    assert_eq!(told(&story), (paid, failed), "{row:?}");
+    is_told_all(&story);
     if row.who.is_breach() {
         assert_eq!(story.bob_earned(), 0, "the cheater has nothing: {row:?}");
     }
