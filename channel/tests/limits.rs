@@ -5,7 +5,7 @@ use crate::support::{offer, preimage, Pair, Party, Verdict};
 use fulmen_channel::amount::{FeeratePerKw, Height, Msat, Sat};
 use fulmen_channel::contract::limits::{CLTV_LIMIT, MAX_FEERATE};
 use fulmen_channel::error::Refused;
-use fulmen_channel::input::{Command, Feerates, Input};
+use fulmen_channel::input::{Command, Input};
 use fulmen_channel::message::Message;
 use fulmen_channel::params::CommitmentFormat;
 use fulmen_channel::protocol::opening::{AcceptPolicy, OpenRequest};
@@ -312,27 +312,6 @@ fn a_feerate_from_the_funder() {
     }
     let contract = &pair.bob.open().contract;
     assert_eq!(contract.can_send_fee(FeeratePerKw::new(2_000)), Err(Refused::NotFunder));
-}
-
-#[test]
-fn a_feerate_that_falls_too_low_without_anchors() {
-    for (format, rate, heard) in [
-        (CommitmentFormat::StaticRemoteKey, 499, No("too late")),
-        (CommitmentFormat::StaticRemoteKey, 500, Yes),
-        (CommitmentFormat::Anchors, 253, Yes),
-    ] {
-        let mut pair = Pair::open_with(|open, policy| {
-            free(open, policy);
-            open.channel_type.format = format;
-        });
-        let rates = Feerates {
-            anchors: FeeratePerKw::new(1_000),
-            urgent: FeeratePerKw::new(10_000),
-            close: FeeratePerKw::new(1_000),
-        };
-        pair.bob.handle(Input::Feerates(rates)).unwrap();
-        warns("lower", pair.bob.hears(update_fee(&pair, rate)), heard);
-    }
 }
 
 fn update_fee(pair: &Pair, feerate_per_kw: u32) -> Message {

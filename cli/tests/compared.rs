@@ -62,6 +62,15 @@ const LINES: &[(&str, &str)] = &[
     ("wallet bumpfee TXID:0 --budget=5000", ""),
     ("wallet bumpclosefee TXID:0 --conf_target 3", ""),
     ("wallet bumpforceclosefee TXID:0 --sat_per_vbyte 9", ""),
+    ("tower info", ""),
+    ("wtclient add 02TXID@h:1", ""),
+    ("wtclient remove 02TXID", ""),
+    ("wtclient deactivate 02TXID", ""),
+    ("wtclient towers", ""),
+    ("wtclient tower 02TXID", ""),
+    ("wtclient session terminate 02TXID", ""),
+    ("wtclient stats", ""),
+    ("wtclient policy", ""),
 ];
 
 /// Calls of lncli that ours makes not here, or makes besides, and why.
@@ -124,9 +133,13 @@ fn served() -> impl Iterator<Item = (&'static str, BTreeSet<String>)> {
     rows.filter(|(command, _)| LINES.iter().any(|(line, _)| first(line) == *command))
 }
 
-/// The command: a word, or two for one of a group.
+/// The command: a word, or more for one of a group.
 fn first(line: &str) -> &str {
-    let words = if line.starts_with("wallet ") { 2 } else { 1 };
+    let words = match line {
+        _ if line.starts_with("wtclient session ") => 3,
+        _ if ["wallet ", "wtclient ", "tower "].iter().any(|group| line.starts_with(group)) => 2,
+        _ => 1,
+    };
     line.match_indices(' ').nth(words - 1).map_or(line, |(end, _)| &line[..end])
 }
 

@@ -3,7 +3,6 @@
 
 use super::balance::{in_flight, Content, View};
 use super::commitments::{Commitments, Offer};
-use super::exposure::is_too_slow;
 use super::htlc::{Htlc, Presence, Stage};
 use crate::amount::{FeeratePerKw, Msat};
 use crate::error::{Refused, Violation};
@@ -168,10 +167,7 @@ impl Commitments {
         }
         let next = self.content(Side::Local, View::Next);
         if feerate <= next.feerate {
-            return match is_too_slow(self.params.format, feerate, self.bounds.urgent) {
-                true => Err(Violation::warn(FEE, format!("{feerate} would confirm too late"))),
-                false => Ok(()),
-            };
+            return Ok(()); // It only gets better, or our estimate is another than the funder's.
         }
         let needed = self.cost(feerate, self.untrimmed(Side::Local, feerate, next.amounts()));
         let needed = needed.saturating_add(self.reserve_of(Side::Remote));
