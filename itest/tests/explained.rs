@@ -36,7 +36,7 @@ async fn a_channel_is_drawn_at_each_step_of_its_life() -> Result<()> {
     }
     assert!(!drawn.contains('\u{1b}'), "colours in a pipe");
     goes_by_its_names(&alice, channel.chan_id, &drawn, point)?;
-    assert!(explain(&alice, point, &["--svg"])?.starts_with("<svg "));
+    is_drawn_as_svg(&explain(&alice, point, &["--svg"])?, &drawn)?;
     let quiet = cli(&alice, &["channel", "risk"])?;
     assert!(quiet.contains("no HTLC asks for a close"), "{quiet}");
 
@@ -90,6 +90,30 @@ fn goes_by_its_names(alice: &Daemon, scid: u64, drawn: &str, point: &str) -> Res
     assert!(strange.contains("\"tea\" names no channel: write funding_txid:index"), "{strange}");
     let unknown = explain(alice, &"00".repeat(32), &[]).unwrap_err().to_string();
     assert!(unknown.contains("no channel of ours is called"), "{unknown}");
+    Ok(())
+}
+
+/// The picture is of elements that end in order, and says all that the text says, branches apart.
+fn is_drawn_as_svg(svg: &str, text: &str) -> Result<()> {
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>"), "{svg}");
+    let (mut open, mut words) = (Vec::new(), Vec::new());
+    for piece in svg.split('<').skip(1) {
+        let (tag, inside) = piece.split_once('>').context("a tag's end")?;
+        match tag.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name), "{svg}"),
+            None if tag.ends_with('/') => {}
+            None => open.push(tag.split(' ').next().context("a name")?),
+        }
+        words.extend(inside.split_whitespace());
+    }
+    assert!(open.is_empty(), "{open:?}\n{svg}");
+    let is_word = |word: &&str| !word.contains(['│', '├', '└', '█', '░']);
+    let mut named = 0;
+    for word in text.split_whitespace().filter(is_word) {
+        assert!(words.contains(&word), "{word}\n{svg}");
+        named += usize::from(["F", "C", "ES", "D", "RD", "BR"].contains(&word));
+    }
+    assert!(named >= 6, "{text}");
     Ok(())
 }
 
