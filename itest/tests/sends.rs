@@ -5,7 +5,7 @@ use bitcoin::{Address, Network, OutPoint, Transaction, Txid};
 use bitcoincore_rpc::RpcApi;
 use fulmen_channel::amount::Sat;
 use fulmen_itest::bitcoind::Bitcoind;
-use fulmen_itest::failure::{Failure, Result};
+use fulmen_itest::failure::{Context, Failure, Result};
 use fulmen_itest::regtest::{Cluster, Daemon};
 use fulmen_proto::lnrpc::{
     self, AddressType, EstimateFeeRequest, GetTransactionsRequest, ListUnspentRequest,
@@ -225,6 +225,7 @@ async fn chosen_coins_and_sweeps_spend_what_they_should() -> Result<()> {
 
     // With a channel, a sweep leaves the reserve.
     alice.connects(&bob).await?;
+    says_what_an_open_lacks(&alice, &bob, left).await?;
     alice.opens(&bob, Sat::new(1_000_000)).await?;
     let coins = alice.coins().await?;
     assert_eq!(coins.reserved_balance_anchor_chan, 10_000);
@@ -259,6 +260,25 @@ async fn chosen_coins_and_sweeps_spend_what_they_should() -> Result<()> {
     bitcoind.mine(1)?;
     has(&alice, 0, 0).await?;
     has(&bob, bob_had + all - fee, 0).await
+}
+
+/// An open that leaves too little in reserve is refused and says how much is missing: what is
+/// right but for one satoshi, when the open is smaller by that.
+async fn says_what_an_open_lacks(alice: &Daemon, bob: &Daemon, held: u64) -> Result<()> {
+    let refused = async |capacity: u64| {
+        let asked = alice.begins_to_open(bob, Sat::new(capacity), |open| open.sat_per_vbyte = 2);
+        let refused = asked.await.unwrap_err().to_string();
+        assert!(refused.contains("reserved wallet balance invalidated: "), "{refused}");
+        assert!(refused.contains("0.00010000 BTC must be, "), "{refused}");
+        let (rest, missing) = refused.split_once(" must be, 0.").context("what is missing")?;
+        let missing = missing.split_once(" BTC is missing").context(rest.to_owned())?.0;
+        Ok::<u64, Failure>(missing.parse()?)
+    };
+    let capacity = held - 5_000;
+    let missing = refused(capacity).await?;
+    assert!((5_000..6_000).contains(&missing), "{missing}");
+    assert_eq!(refused(capacity - missing + 1).await?, 1);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
