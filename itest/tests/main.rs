@@ -16,6 +16,7 @@ mod channel_kinds;
 mod clients;
 mod closing;
 mod command_line;
+mod deadlines;
 mod disk_full;
 mod error_texts;
 mod explained;

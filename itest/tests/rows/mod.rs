@@ -19,7 +19,7 @@
 //! On a busy machine some take more than 20 s: two daemons and their bitcoind follow some 300
 //! blocks, one by one where something is spent, and start again up to four times.
 
-mod chain;
+pub mod chain;
 mod harder;
 mod money;
 mod spike;
