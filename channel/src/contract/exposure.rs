@@ -34,8 +34,8 @@ impl Default for Bounds {
 }
 
 /// Whether a commitment of this feerate is too slow to act in time (BOLT 2, open_channel): without
-/// anchors nothing can raise it later. What confirms soon is an estimate, and each side has its own,
-/// so that a later update_fee is not judged by ours.
+/// anchors nothing can raise it later. What confirms soon is an estimate, and each side has its
+/// own, so that a later update_fee is not judged by ours.
 pub fn is_too_slow(
     format: CommitmentFormat,
     rate: FeeratePerKw,
