@@ -41,9 +41,9 @@ pub enum Row {
     OnChain,
 }
 
-/// The first byte of each row's value: the format of what follows. One more with each release in
+/// The first byte of each row's value: the format of what follows. One more with each step in
 /// which a record has grown.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// What a row of an earlier format is taken to end with: see [`decode`].
 const GROWTH: [u8; 256] = [0; 256];

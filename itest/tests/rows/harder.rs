@@ -90,6 +90,8 @@ async fn bumps(play: &Play, outpoint: &OutPoint) -> Result<()> {
 pub async fn the_peer_takes_one_of_a_batch() -> Result<()> {
     let mut play = Play::begins(&TAKEN).await?;
     play.confirms().await?;
+    // What waits in her mempool would show her both preimages.
+    play.world.alice.stops().await?;
     play.world.bob.starts().await?;
     let htlcs: Vec<OutPoint> = play
         .trees()
@@ -104,6 +106,7 @@ pub async fn the_peer_takes_one_of_a_batch() -> Result<()> {
     play.world.bob.stops().await?;
     // bitcoind forgets it, and Alice's batch takes its place.
     play.world.bitcoind().restart_with(&["-persistmempool=0"])?;
+    play.world.alice.starts().await?;
     let mut batch = None;
     while batch.is_none() {
         let ripe = play.waits(Here::ALICE, None).await?;

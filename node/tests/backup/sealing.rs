@@ -30,9 +30,12 @@ fn an_earlier_backup_lacks_what_our_own_commitment_needs() {
     // It ended where `own` begins: a byte that tells that there is none is the last one now.
     let mut bytes = plain(&earlier);
     assert_eq!(bytes.pop(), Some(0));
+    let same = bytes[1..].to_vec();
+    // The first byte is the format that the row was written in.
+    bytes[0] = 2;
     let sealed = vault.seal(Kind::Single, &bytes).unwrap();
     assert_eq!(vault.open_single(&sealed), Ok(earlier));
-    assert!(plain(&now).starts_with(&bytes));
+    assert!(plain(&now)[1..].starts_with(&same));
 }
 
 #[test]
