@@ -19,19 +19,46 @@ pub enum Command {
     NodeId,
     NewAddress,
     Balances,
-    Connect { node_id: String, address: String },
-    Disconnect { node_id: String },
+    Connect {
+        node_id: String,
+        address: String,
+    },
+    Disconnect {
+        node_id: String,
+    },
     ListPeers,
     OpenChannel(OpenChannel),
     ListChannels,
-    Bolt11Invoice { msat: Option<u64>, description: String, expiry_secs: u32 },
+    Bolt11Invoice {
+        msat: Option<u64>,
+        description: String,
+        expiry_secs: u32,
+    },
     /// An invoice for a preimage that the caller has: what is paid is held until `Claim`.
-    HoldInvoice { msat: u64, description: String, expiry_secs: u32, payment_hash: String },
-    Claim { payment_hash: String, preimage: String, msat: u64 },
-    Pay { invoice: String, msat: Option<u64> },
+    HoldInvoice {
+        msat: u64,
+        description: String,
+        expiry_secs: u32,
+        payment_hash: String,
+    },
+    Claim {
+        payment_hash: String,
+        preimage: String,
+        msat: u64,
+    },
+    Pay {
+        invoice: String,
+        msat: Option<u64>,
+    },
     ListPayments,
-    Close { channel: String, node_id: String },
-    ForceClose { channel: String, node_id: String },
+    Close {
+        channel: String,
+        node_id: String,
+    },
+    ForceClose {
+        channel: String,
+        node_id: String,
+    },
     Sync,
     Stop,
 }
