@@ -94,9 +94,7 @@ async fn an_old_copy_of_the_database_is_not_run() -> Result<()> {
             Ok(lost.filter(|lost| lost.chan_status_flags == flags).map(drop))
         })
         .await?;
-    assert!(alice.wrote()?.contains("THIS DATABASE IS OLD"), "loudly");
-    let refused = alice.begins_to_close(&channel, true).await.unwrap_err().to_string();
-    assert!(refused.contains("publishing it would lose all funds"), "{refused}");
+    says_that_it_is_old(&alice, &channel).await?;
     // Carol's did not move: it is as good as ever.
     with(&alice, &carol).await?;
     alice.pays(&carol, Msat::new(5_000_000)).await?;
@@ -190,6 +188,14 @@ async fn with(alice: &Daemon, peer: &Daemon) -> Result<Channel> {
 
 pub fn database(daemon: &Daemon) -> PathBuf {
     daemon.admin_macaroon().with_file_name("fulmen.db")
+}
+
+/// A daemon whose database is old says so loudly, and publishes nothing of the channel when asked.
+pub async fn says_that_it_is_old(daemon: &Daemon, channel: &Channel) -> Result<()> {
+    assert!(daemon.wrote()?.contains("THIS DATABASE IS OLD"), "loudly");
+    let refused = daemon.begins_to_close(channel, true).await.unwrap_err().to_string();
+    assert!(refused.contains("publishing it would lose all funds"), "{refused}");
+    Ok(())
 }
 
 /// Stops a daemon, and copies its database.

@@ -1,27 +1,21 @@
 //! The node hands what it must to its towers, is away when the peer cheats, and loses nothing.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::bitcoind::Bitcoind;
-use fulmen_itest::failure::{Context, Failure, Result};
+use fulmen_itest::failure::Result;
+use fulmen_itest::places;
 use fulmen_itest::port::Port;
 use fulmen_itest::regtest::{Cluster, Daemon, DEEP};
 use fulmen_itest::tower::Tower;
 use fulmen_itest::wait;
 
 use crate::command_line::says;
-use crate::peer_storage::{closed, database, is_published, stopped_copy};
+use crate::peer_storage::{closed, database, is_published, says_that_it_is_old, stopped_copy};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn copies(from: &Path, to: &Path) -> Result<()> {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().context("cp")?;
-    status.success().then_some(()).ok_or_else(|| Failure::new("the folder was not copied"))
-}
 
 /// Waits until so many transactions are in the mempool, and has them mined.
 fn mines(bitcoind: &Bitcoind, count: usize) -> Result<()> {
@@ -49,9 +43,9 @@ async fn bob_cheats(private: bool) -> Result<()> {
     alice.pays(&bob, Msat::new(400_000_000)).await?;
     alice.quiet_channel().await?;
     bob.stops().await?;
-    let saved = fulmen_itest::places::temporary("saved")?;
+    let saved = places::temporary("saved")?;
     let old = saved.path().join("bob");
-    copies(bob.dir(), &old)?;
+    places::copy_all(bob.dir(), &old)?;
 
     // The tower is away when the state is revoked, and Alice dies before it is back.
     tower.process.kill();
@@ -74,7 +68,7 @@ async fn bob_cheats(private: bool) -> Result<()> {
     alice.stops().await?;
 
     std::fs::remove_dir_all(bob.dir())?;
-    copies(&old, bob.dir())?;
+    places::copy_all(&old, bob.dir())?;
     bob.starts().await?;
     let channel = bob.channel().await?;
     let _closing = bob.begins_to_close(&channel, true).await?;
@@ -144,9 +138,7 @@ async fn a_tower_knows_better(private: bool) -> Result<()> {
             Ok((flags == ["ChanStatusLocalDataLoss"]).then_some(()))
         })
         .await?;
-    assert!(alice.wrote()?.contains("THIS DATABASE IS OLD"), "loudly");
-    let refused = alice.begins_to_close(&channel, true).await.unwrap_err().to_string();
-    assert!(refused.contains("publishing it would lose all funds"), "{refused}");
+    says_that_it_is_old(&alice, &channel).await?;
     bitcoind.mine(DEEP)?;
     assert!(bitcoind.mempool()?.is_empty(), "nothing was published");
 

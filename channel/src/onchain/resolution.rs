@@ -280,7 +280,7 @@ fn has_depth(at: Height, height: Height, depth: u32) -> bool {
 }
 
 /// The preimage that we settled, or want to settle, an HTLC of the peer's with.
-fn known_preimage(contract: &Commitments, tag: &HtlcRef) -> Option<Preimage> {
+pub(crate) fn known_preimage(contract: &Commitments, tag: &HtlcRef) -> Option<Preimage> {
     match contract.htlcs.get(tag)?.removal {
         Some(Removal::Fulfilled(preimage)) => Some(preimage),
         _ => None,

@@ -17,7 +17,7 @@ use crate::onchain::deadline::CLAIM_WINDOW;
 use crate::onchain::identify;
 use crate::onchain::local_commitment;
 use crate::onchain::published::{Published, Role, Whose};
-use crate::onchain::resolution::{Fate, Resolution};
+use crate::onchain::resolution::{known_preimage, Fate, Resolution};
 use crate::onchain::tree;
 use crate::output::{Event, Output, Resolved, Spend};
 use crate::params::Side;
@@ -275,7 +275,9 @@ impl Open {
         let fifth = |value: Sat| Sat::new(value.sat() / 5);
         for (_, (value, role)) in ours {
             match role {
-                Role::Htlc(tag @ (Side::Remote, _), htlc, _) if self.knows_preimage(tag) => {
+                Role::Htlc(tag @ (Side::Remote, _), htlc, _)
+                    if known_preimage(&self.contract, tag).is_some() =>
+                {
                     let by = htlc.cltv_expiry.minus(COMMITTED);
                     deadline = Some(deadline.map_or(by, |first| first.min(by)));
                     at_risk = at_risk.saturating_add(*value);
@@ -291,10 +293,5 @@ impl Open {
         let fee = self.contract.funding.capacity.saturating_sub(paid);
         let anchor = Claim::new(Name::Anchor, spend);
         Some(Bump { commitment, fee, published, anchor, deadline, at_risk, patient })
-    }
-
-    fn knows_preimage(&self, tag: &HtlcRef) -> bool {
-        let removal = self.contract.htlcs.get(tag).and_then(|htlc| htlc.removal.as_ref());
-        matches!(removal, Some(Removal::Fulfilled(_)))
     }
 }

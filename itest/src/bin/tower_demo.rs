@@ -2,7 +2,6 @@
 //! for is off; told in pictures and tables. On the machine's bitcoind, or on the chain in a box.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bitcoin::{Transaction, Txid};
@@ -10,7 +9,7 @@ use bitcoincore_rpc::RpcApi;
 use fulmen_channel::amount::Sat;
 use fulmen_itest::bitcoind::{Bitcoind, Program};
 use fulmen_itest::chainbox::shell;
-use fulmen_itest::failure::{Context, Failure, Result};
+use fulmen_itest::failure::{Failure, Result};
 use fulmen_itest::port::Port;
 use fulmen_itest::regtest::{Cluster, Daemon};
 use fulmen_itest::show::{grouped, says, step};
@@ -96,7 +95,7 @@ async fn pay(alice: &Daemon, bob: &Daemon, copy: &Path) -> Result<Channel> {
     alice.pays(bob, Sat::new(400_000).saturating_msat()).await?;
     alice.quiet_channel().await?;
     bob.stops().await?;
-    copies(bob.dir(), copy)?;
+    places::copy_all(bob.dir(), copy)?;
     bob.starts().await?;
     alice.active_channel(bob.id()?).await?;
     bob.active_channel(alice.id()?).await?;
@@ -112,7 +111,7 @@ async fn cheat(bob: &Daemon, copy: &Path, tower: &Tower) -> Result<Vec<Transacti
     step("alice is off. Bob puts his copy back, by which 400,000 sat are his, and publishes it");
     bob.stops().await?;
     std::fs::remove_dir_all(bob.dir())?;
-    copies(copy, bob.dir())?;
+    places::copy_all(copy, bob.dir())?;
     bob.starts().await?;
     let _closing = bob.begins_to_close(&bob.channel().await?, true).await?;
     let breach = transactions(bitcoind, 1)?;
@@ -147,11 +146,6 @@ fn has_handed_in(alice: &Daemon) -> Result<bool> {
     let stats: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let count = |name| stats.get(name).and_then(serde_json::Value::as_u64);
     Ok(count("num_pending_backups") == Some(0) && count("num_backups") > Some(0))
-}
-
-fn copies(from: &Path, to: &Path) -> Result<()> {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().context("cp")?;
-    status.success().then_some(()).context("the folder is copied")
 }
 
 /// Waits until the mempool holds so many, and reads them.

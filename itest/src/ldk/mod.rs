@@ -3,7 +3,6 @@
 mod pipe;
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -429,7 +428,7 @@ impl LdkPeer {
     /// When a file cannot be copied.
     pub fn copies(&self) -> Result<TempDir> {
         let copy = places::temporary(&format!("{}-old", self.settings.alias))?;
-        copy_all(self.settings.dir.path(), copy.path())?;
+        places::copy_all(self.settings.dir.path(), copy.path())?;
         Ok(copy)
     }
 
@@ -440,7 +439,7 @@ impl LdkPeer {
     pub fn goes_back_to(&self, copy: &TempDir) -> Result<()> {
         let dir = self.settings.dir.path();
         fs::remove_dir_all(dir)?;
-        copy_all(copy.path(), dir)
+        places::copy_all(copy.path(), dir)
     }
 
     fn close(&self, command: &str, channel: &LdkChannel) -> Result<()> {
@@ -466,19 +465,6 @@ impl LdkPeer {
     fn take(&self, field: &str, command: Value) -> Result<String> {
         self.pipe()?.take(field, command)
     }
-}
-
-fn copy_all(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        match entry.file_type()?.is_dir() {
-            true => copy_all(&entry.path(), &target)?,
-            false => fs::copy(entry.path(), target).map(drop)?,
-        }
-    }
-    Ok(())
 }
 
 impl Settings {

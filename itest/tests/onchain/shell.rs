@@ -117,7 +117,7 @@ impl Shell {
         self.known.bump(CHANNEL, open.bump(&InMemorySigner::from_seed(self.seed)));
         // The daemon asks its wallet.
         let chain = chain_box.chain();
-        let versions = self.known.snapshot().versions;
+        let versions: Vec<Version> = self.known.versions().cloned().collect();
         let is_there =
             |txid| chain.find(&txid).is_some() || chain_box.mempool().get(&txid).is_some();
         let stands = |version: &Version| {

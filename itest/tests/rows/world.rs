@@ -1,15 +1,13 @@
 //! The daemons of a group and their channels, up to what is in flight and who knows what.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::OutPoint;
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use fulmen_channel::params::CommitmentFormat;
 use fulmen_itest::bitcoind::Bitcoind;
-use fulmen_itest::failure::{Context, Failure, Result};
+use fulmen_itest::failure::{Context, Result};
 use fulmen_itest::places;
 use fulmen_itest::port::Port;
 use fulmen_itest::proxy::{Answers, Proxy};
@@ -71,11 +69,6 @@ impl Peer for Behind<'_> {
 pub fn holds(daemon: &Daemon, holds: bool) -> Result<()> {
     let line = if holds { "hodl.exit-settle=1\n" } else { "" };
     Ok(fs::write(daemon.dir().join("fulmen.conf"), line)?)
-}
-
-fn copies(from: &Path, to: &Path) -> Result<()> {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().context("cp")?;
-    status.success().then_some(()).ok_or_else(|| Failure::new("the folder was not copied"))
 }
 
 /// Coins for what is to be paid for beside a claim, and one of `large`.
@@ -242,7 +235,7 @@ impl World {
         let cheats = self.rows(Who::Revoked).next().is_some();
         if cheats {
             self.bob.stops().await?;
-            copies(self.bob.dir(), &self.old.path().join("bob"))?;
+            places::copy_all(self.bob.dir(), &self.old.path().join("bob"))?;
             self.bob.starts().await?;
             // The tower is away when he revokes.
             if let Some(tower) = &mut self.tower {
@@ -296,7 +289,7 @@ impl World {
     /// Bob, who is off, goes back to before he revoked.
     pub fn bob_forgets(&self) -> Result<()> {
         fs::remove_dir_all(self.bob.dir())?;
-        copies(&self.old.path().join("bob"), self.bob.dir())
+        places::copy_all(&self.old.path().join("bob"), self.bob.dir())
     }
 }
 

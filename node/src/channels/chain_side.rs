@@ -26,7 +26,7 @@ impl Driver {
         if let Some((block, tx_index)) = known {
             self.depth(block, tx_index);
         }
-        self.close_if_resolved();
+        self.close_if_over();
         if self.record.as_ref().is_some_and(|record| policy::is_overdue(record, height)) {
             self.give_up_waiting();
         }
@@ -167,12 +167,19 @@ impl Driver {
         spent_deep && is_over.unwrap_or(true)
     }
 
-    /// No HTLC is open, and no output of the commitment in the block is ours to take.
-    fn has_nothing_left(&self) -> bool {
-        self.channel.funded().is_some_and(|open| {
-            let claims = open.claims();
-            open.contract.htlcs.is_empty() && claims.is_none_or(|(_, claims)| claims.is_empty())
-        })
+    /// Whether nothing of ours is left, as far as the best chain says: F went to both as agreed, or
+    /// of the commitment that spent it nothing is ours to take, or all of it is taken, deep.
+    fn is_closed(&self) -> bool {
+        let spent = self.record.as_ref().and_then(|record| record.spent);
+        let (Some(spent), Some(open)) = (spent, self.channel.funded()) else { return false };
+        let no_claims = || open.claims().is_none_or(|(_, claims)| claims.is_empty());
+        let bare = || open.contract.htlcs.is_empty() && no_claims();
+        let resolved = || open.is_resolved(DEPTH) == Some(true);
+        match spent.kind {
+            SpendKind::Mutual => true,
+            SpendKind::Other => resolved(),
+            SpendKind::Local | SpendKind::Remote | SpendKind::Revoked => bare() || resolved(),
+        }
     }
 
     /// What there is to take on chain has changed.
@@ -182,23 +189,25 @@ impl Driver {
         let claims = claims.map(|(_, claims)| claims).unwrap_or_default();
         let limbo = claims.iter().fold(Sat::ZERO, |sum, c| sum.saturating_add(c.spend.value()));
         let delivery = self.channel.funded().and_then(Open::delivery);
-        let (matures_at, bare) = (delivery.map(|claim| claim.from), self.has_nothing_left());
+        let (matures_at, is_closed) = (delivery.map(|claim| claim.from), self.is_closed());
         if let Some(ChannelRecord { spent: Some(spent), closed, .. }) = &mut self.record {
             (spent.limbo, spent.matures_at) = (limbo, matures_at.or(spent.matures_at));
             // A reorganisation may bring back what was taken.
-            *closed = spent.kind == SpendKind::Mutual || bare && spent.kind != SpendKind::Other;
+            *closed = is_closed;
             self.save_record();
         }
     }
 
-    /// All that a commitment left is taken, deep in the chain: the channel is history.
-    fn close_if_resolved(&mut self) {
-        let open = self.channel.funded();
-        let resolved = open.and_then(|open| open.is_resolved(DEPTH)) == Some(true);
-        if let Some(record) = self.record.as_mut().filter(|record| resolved && !record.closed) {
-            record.closed = true;
-            self.save_record();
+    /// Once all that a commitment left is taken, deep in the chain, the channel is closed.
+    fn close_if_over(&mut self) {
+        let was = self.record.as_ref().is_none_or(|record| record.closed);
+        if was || !self.is_closed() {
+            return;
         }
+        if let Some(record) = &mut self.record {
+            record.closed = true;
+        }
+        self.save_record();
     }
 
     /// What there is to take on chain, and what to pay for.

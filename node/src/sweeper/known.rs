@@ -121,8 +121,7 @@ impl Known {
 
     /// Orders and verdicts about what is not there any more.
     fn forget_gone(&mut self) {
-        let present: BTreeSet<OutPoint> =
-            self.each().map(|(_, wanted)| wanted.outpoint()).collect();
+        let present = self.told();
         self.orders.retain(|outpoint, _| present.contains(outpoint));
         self.waits.retain(|outpoint, _| present.contains(outpoint));
         self.refused.retain(|outpoint, _| present.contains(outpoint));
@@ -163,9 +162,14 @@ impl Known {
         }
     }
 
+    /// What the claims that were told spend.
+    fn told(&self) -> BTreeSet<OutPoint> {
+        self.each().map(|(_, wanted)| wanted.outpoint()).collect()
+    }
+
     /// Coins lent to what can never confirm are the wallet's again.
     fn give_up_idle(&mut self) {
-        let told: BTreeSet<OutPoint> = self.each().map(|(_, wanted)| wanted.outpoint()).collect();
+        let told = self.told();
         let is_idle = |v: &Version| v.claims.iter().all(|(_, claim)| !told.contains(claim));
         let idle = self.versions.iter().filter(|(_, version)| is_idle(version));
         let idle: BTreeMap<Txid, Height> = idle
@@ -177,7 +181,7 @@ impl Known {
     }
 
     fn block(&mut self, block: &Block, height: Height) {
-        let claims: BTreeSet<OutPoint> = self.each().map(|(_, wanted)| wanted.outpoint()).collect();
+        let claims = self.told();
         let mut ours: BTreeMap<OutPoint, Vec<Txid>> = BTreeMap::new();
         for (txid, version) in &self.versions {
             for input in &version.tx.input {
@@ -242,8 +246,13 @@ impl Known {
             height: self.height,
             wanted,
             published,
-            versions: self.versions.values().cloned().collect(),
+            versions: self.versions().cloned().collect(),
         }
+    }
+
+    /// What was published and is not settled.
+    pub fn versions(&self) -> impl Iterator<Item = &Version> {
+        self.versions.values()
     }
 
     /// The wallet says that these versions lost a coin that they spend: it came from a transaction

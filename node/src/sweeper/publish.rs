@@ -108,7 +108,7 @@ impl Sweeper {
 
     /// Ends what blocks decided since the last turn.
     pub(super) async fn end_versions(&self) -> Result<(), String> {
-        let versions = self.known().snapshot().versions;
+        let versions: Vec<Version> = self.known().versions().cloned().collect();
         let lost = {
             let wallet = self.money.wallet();
             let is_lost = |version: &&Version| wallet.conflict_depth(&version.tx) > 0;
