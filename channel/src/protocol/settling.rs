@@ -91,6 +91,10 @@ impl Open {
         }
         let resolution = self.onchain.resolution.as_ref();
         let spend = identify::spend_of(resolution.map(|resolution| &resolution.published));
+        if spend == Spend::Other && !self.life.behind {
+            // Ours is revoked, and stays so when a reorganisation takes theirs out again.
+            (self.life.behind, self.dirty_life) = (true, true);
+        }
         if spend != Spend::Mutual && self.life.failed.is_none() {
             self.fail("the peer published a commitment".into(), tools);
         }
@@ -129,6 +133,10 @@ impl Open {
         let spends = tx.input.iter().any(|input| input.previous_output == funding);
         if spends && self.life.spent_by.is_none() {
             let published = identify::published(&self.contract, &tx, tools.signer, &[]);
+            let newer = published.as_ref().is_some_and(|it| it.whose == Whose::Newer);
+            if newer && !self.life.behind {
+                self.fall_behind(tools);
+            }
             let theirs = published.filter(|published| published.whose == Whose::Remote);
             self.waiting = theirs.map(|published| {
                 let known = self.waiting.as_ref().filter(|it| it.published.txid == published.txid);

@@ -7,6 +7,7 @@ use bitcoin::Transaction;
 use fulmen_channel::amount::Height;
 use fulmen_channel::changeset::Row;
 use fulmen_channel::contract::htlc::Removal;
+use fulmen_channel::error::Refused;
 use fulmen_channel::input::{Command, Input};
 use fulmen_channel::onchain::claim::{Claim, Name, Pays};
 use fulmen_channel::onchain::outcome::{Ended, What};
@@ -259,6 +260,44 @@ fn after_a_reorganisation_another_commitment_may_be_there() {
     // What was told of the first stands: the HTLC without an output was failed then.
     assert_eq!(told(&story.pair.alice), [(1, false), (2, false), (3, false)]);
     assert_eq!(told(&story.pair.bob), [(0, false), (1, false)]);
+}
+
+/// Who was restored from an old copy sees the peer's newer commitment, and then it is gone: its own
+/// one is revoked, and publishing it would lose everything.
+#[test]
+fn what_a_newer_commitment_revoked_is_not_published_when_a_reorganisation_takes_that_out() {
+    for format in [Anchors, StaticRemoteKey] {
+        let mut story = Story::begins(format, Trouble::None);
+        let old = [0, 1].map(|_| Party::restored(&story.pair.alice));
+        story.pair.alice_pays(20_000_000, 99);
+        let [alice, mut another] = old;
+        story.pair.alice = alice;
+        story.publishes(1);
+        let theirs = story.pair.bob.published.last().unwrap().clone();
+        assert!(story.pair.alice.events.iter().any(|event| match event {
+            Event::Spent { spend, .. } => *spend == Spend::Other,
+            _ => false,
+        }));
+        let alice = &mut story.pair.alice;
+        for height in [100, 90] {
+            alice.handle(Input::Unblock(Height::new(height))).unwrap();
+            assert_eq!(alice.channel.bump(), None);
+            alice.crashes();
+        }
+        assert!(alice.published.is_empty(), "it is revoked: {format:?}");
+        // The mempool tells as much.
+        let seen = Input::Unconfirmed(Box::new(theirs.clone()));
+        another.handle(seen).unwrap();
+        let force = Input::Command(Command::ForceClose("now".into()));
+        assert_eq!(another.handle(force).unwrap_err(), Refused::Behind);
+        assert!(another.published.is_empty());
+        // Her balance is hers again when it comes back.
+        let place = story.pair.bob.channel.commitments().0.unwrap().to_remote.unwrap();
+        let due = theirs.output[place as usize].value;
+        let alice = &mut story.pair.alice;
+        alice.handle(crate::support::spent_by(theirs)).unwrap();
+        assert_eq!(alice.open().delivery().expect("D").spend.value().to_amount(), due);
+    }
 }
 
 #[test]

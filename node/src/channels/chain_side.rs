@@ -145,6 +145,11 @@ impl Driver {
         if let Some(record) = &self.record {
             record.put(unit);
         }
+        let revoked = self.channel.commitments().0.filter(|_| spend == Spend::Other);
+        if let Some(ours) = revoked {
+            // Should it have been sent before anybody knew.
+            self.services().chain.abandon(ours.txid);
+        }
         self.note_reserve();
         tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}");
         let watchers = std::mem::take(&mut self.close_watchers);
