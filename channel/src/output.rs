@@ -101,6 +101,9 @@ pub enum Spend {
     Other,
     /// The peer, by one it had revoked: a breach.
     Revoked,
+    /// Nobody by anything that our books know: no commitment, and no ES that we signed. Both keys
+    /// of F were needed for it, so somebody has our state or our keys.
+    Unknown,
 }
 
 /// An ES that is signed by both and being published.

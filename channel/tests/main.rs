@@ -23,5 +23,6 @@ mod simple_close_rules;
 mod simulator;
 mod support;
 mod transactions;
+mod unknown;
 mod updating;
 mod zero_conf;

@@ -18,7 +18,7 @@ const ALICE: [u8; 32] = [1; 32];
 const BOB: [u8; 32] = [2; 32];
 
 /// What a backup of a side's channel holds.
-fn backup_of(party: &Party) -> Restored {
+pub fn backup_of(party: &Party) -> Restored {
     let contract = &party.open().contract;
     let params = &contract.params;
     Restored {

@@ -9,7 +9,8 @@ use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::{Context, Result};
 use fulmen_itest::regtest::{Cluster, Daemon, Peer, DEEP};
 use fulmen_proto::lnrpc::{
-    Channel, ChannelCloseSummary, ClosedChannelsRequest, ConnectPeerRequest, LightningAddress,
+    channel_close_summary::ClosureType, Channel, ChannelCloseSummary, ClosedChannelsRequest,
+    ConnectPeerRequest, Initiator, LightningAddress,
 };
 
 use crate::backups::{makes_wallet, restores};
@@ -179,6 +180,41 @@ async fn has_channels(alice: &Daemon, peers: [&Daemon; 2]) -> Result<()> {
             Ok(channels.iter().all(|channel| channel.pending_htlcs.is_empty()).then_some(()))
         })
         .await
+}
+
+/// The copy is older than the mutual close: its books know no transaction like it. That is an error,
+/// shown as such, and the coins are there all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_does_not_take_what_it_never_agreed_on_for_a_mutual_close() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let (alice, bob, channel) = cluster.pair(CAPACITY).await?;
+    alice.pays(&bob, Msat::new(300_000_000)).await?;
+    let had = alice.quiet_channel().await?.local_balance;
+    let copy = stopped_copy(&alice).await?;
+    alice.starts().await?;
+    alice.active_channel(bob.id()?).await?;
+    alice.closes(&channel).await?;
+    let history = async || -> Result<Vec<ChannelCloseSummary>> {
+        let request = ClosedChannelsRequest::default();
+        Ok(alice.lightning().await?.closed_channels(request).await?.into_inner().channels)
+    };
+    let (agreed, coins) = (history().await?, alice.coins().await?);
+    assert_eq!(agreed[0].close_type(), ClosureType::CooperativeClose);
+    alice.stops().await?;
+    std::fs::rename(copy, database(&alice))?;
+
+    alice.starts().await?;
+    let unknown = alice
+        .until("the channel is closed", async || Ok(history().await?.first().cloned()))
+        .await?;
+    assert_eq!(unknown.close_type(), ClosureType::Abandoned);
+    assert_eq!(unknown.close_initiator(), Initiator::Unknown);
+    assert_eq!(unknown.closing_tx_hash, agreed[0].closing_tx_hash);
+    assert_eq!(unknown.settled_balance, agreed[0].settled_balance);
+    assert!(had - unknown.settled_balance < 5_000, "all but the fee");
+    assert!(alice.wrote()?.contains("SPENT BY AN UNKNOWN TRANSACTION"), "loudly");
+    let there = async || Ok((alice.coins().await? == coins).then_some(()));
+    alice.until("its coins are there", there).await
 }
 
 /// The active channel with a peer.

@@ -195,4 +195,10 @@ impl Funds for Money {
     fn script(&self, unit: &mut Unit) -> Result<ScriptBuf, String> {
         self.wallet().sweep_script(unit).map_err(|error| error.to_string())
     }
+
+    fn paid_by(&self, tx: &Transaction) -> Sat {
+        let wallet = self.wallet();
+        let ours = tx.output.iter().filter(|out| wallet.is_ours(&out.script_pubkey));
+        ours.fold(Sat::ZERO, |sum, out| sum.saturating_add(out.value.into()))
+    }
 }

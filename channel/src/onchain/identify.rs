@@ -9,10 +9,9 @@ use crate::output::Spend;
 use crate::transactions::commitment::{number_of, HtlcRef};
 use bitcoin::Transaction;
 
-/// Reads the commitment `tx`, whoever's it is; nothing for ES. Both keys of F sign only
-/// commitments, which carry their number, and ES, which carries none: that tells them apart,
-/// whatever they pay to. `records` are the HTLCs that were ever on the peer's commitments; only a
-/// revoked one needs them.
+/// Reads the commitment `tx`, whoever's it is; nothing if it carries no number, as every commitment
+/// does and ES does not: that tells them apart, whatever they pay to. `records` are the HTLCs that
+/// were ever on the peer's commitments; only a revoked one needs them.
 pub fn published(
     contract: &Commitments,
     tx: &Transaction,
@@ -40,13 +39,12 @@ pub fn published(
     }
 }
 
-/// Whose doing it is.
-pub fn spend_of(published: Option<&Published>) -> Spend {
-    match published.map(|published| published.whose) {
-        None => Spend::Mutual,
-        Some(Whose::Local(_)) => Spend::Local,
-        Some(Whose::Remote) => Spend::Remote,
-        Some(Whose::Revoked(_)) => Spend::Revoked,
-        Some(Whose::Newer) => Spend::Other,
+/// Whose doing a commitment is.
+pub fn spend_of(published: &Published) -> Spend {
+    match published.whose {
+        Whose::Local(_) => Spend::Local,
+        Whose::Remote => Spend::Remote,
+        Whose::Revoked(_) => Spend::Revoked,
+        Whose::Newer => Spend::Other,
     }
 }

@@ -20,6 +20,7 @@ use crate::onchain::claim::{Claim, Name};
 use crate::output::Spend;
 use crate::params::{CommitmentFormat, Side};
 use crate::script::{to_local, to_remote};
+use crate::transactions::closing::is_closing;
 use crate::transactions::commitment::{number_of, obscuring_factor};
 use crate::transactions::spend::sweep;
 use crate::transactions::{delivery, revocable_delivery};
@@ -95,7 +96,8 @@ impl Restored {
     /// Whose doing a transaction is that spends F.
     pub fn identify(&self, tx: &Transaction) -> Spend {
         if self.number_of(tx).is_none() {
-            return Spend::Mutual;
+            // What was agreed is lost; only the form of ES is known (BOLT 3, closing).
+            return if is_closing(tx) { Spend::Mutual } else { Spend::Unknown };
         }
         let pays_them = to_remote::script_pubkey(self.format, &self.theirs);
         match tx.output.iter().any(|output| output.script_pubkey == pays_them) {

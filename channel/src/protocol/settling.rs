@@ -89,14 +89,22 @@ impl Open {
             self.onchain.height = Some(height);
             self.dirty_onchain = true;
         }
-        let resolution = self.onchain.resolution.as_ref();
-        let spend = identify::spend_of(resolution.map(|resolution| &resolution.published));
-        if spend == Spend::Other && !self.life.behind {
-            // Ours is revoked, and stays so when a reorganisation takes theirs out again.
+        let spend = match &self.onchain.resolution {
+            Some(resolution) => identify::spend_of(&resolution.published),
+            None if self.is_agreed(tx) => Spend::Mutual,
+            None => Spend::Unknown,
+        };
+        if matches!(spend, Spend::Other | Spend::Unknown) && !self.life.behind {
+            // Ours is revoked, or may be, and stays so when a reorganisation takes this out again.
             (self.life.behind, self.dirty_life) = (true, true);
         }
-        if spend != Spend::Mutual && self.life.failed.is_none() {
-            self.fail("the peer published a commitment".into(), tools);
+        let why = match spend {
+            Spend::Mutual => None,
+            Spend::Unknown => Some("what spent its funding output is not known"),
+            _ => Some("the peer published a commitment"),
+        };
+        if let (Some(why), None) = (why, &self.life.failed) {
+            self.fail(why.into(), tools);
         }
         tools.out.stage(Output::Event(Event::Spent { spend, txid }));
         self.watch_outputs(tools);

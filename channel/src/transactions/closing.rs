@@ -144,6 +144,17 @@ impl ClosingTx {
     }
 }
 
+/// Whether a transaction has the form of ES by either method: all that can be told of one whose
+/// terms are lost.
+pub fn is_closing(tx: &Transaction) -> bool {
+    let [input] = tx.input.as_slice() else { return false };
+    let form = match input.sequence {
+        Sequence::MAX => tx.lock_time == LockTime::ZERO,
+        sequence => sequence == Sequence::ENABLE_RBF_NO_LOCKTIME,
+    };
+    form && tx.version == Version::TWO && matches!(tx.output.len(), 1 | 2)
+}
+
 /// The weight of a closing transaction with these output scripts, with the longest signatures.
 pub fn closing_weight(scripts: impl IntoIterator<Item = impl AsRef<Script>>) -> u64 {
     const WITHOUT_OUTPUTS: u64 = 4 * (4 + 1 + 1 + 4) + weight::INPUT + weight::SEGWIT_HEADER;

@@ -122,6 +122,8 @@ impl Driver {
         let mutual = self.spent_by.as_ref().filter(|_| spend == Spend::Mutual);
         let shares = open.zip(mutual).map(|(open, tx)| open.shares_in(tx).map(|out| out.cloned()));
         let shares = shares.unwrap_or_default();
+        let unknown = self.spent_by.as_ref().filter(|_| spend == Spend::Unknown);
+        let found = unknown.map(|tx| self.services().funds.paid_by(tx));
         let begun_by = open.and_then(|open| open.closing.begun_by);
         // An HTLC keeps the channel, so that no payment counts as failed that may still succeed.
         let balance = open.and_then(|open| open.onchain.resolution.as_ref()).and_then(|chain| {
@@ -136,22 +138,21 @@ impl Driver {
                 Spend::Mutual => begun_by,
                 Spend::Local => Some(Side::Local),
                 Spend::Remote | Spend::Revoked | Spend::Other => Some(Side::Remote),
+                Spend::Unknown => None,
             };
             let [ours, _] = &shares;
             let shared = ours.as_ref().map(|out| out.value.into());
-            spent.settled = shared.or(balance.map(|it| it.value)).unwrap_or_default();
-            *closed |= spend == Spend::Mutual;
+            spent.settled = shared.or(balance.map(|it| it.value)).or(found).unwrap_or_default();
+            *closed |= matches!(spend, Spend::Mutual | Spend::Unknown);
         }
         if let Some(record) = &self.record {
             record.put(unit);
         }
-        let revoked = self.channel.commitments().0.filter(|_| spend == Spend::Other);
-        if let Some(ours) = revoked {
-            // Should it have been sent before anybody knew.
-            self.services().chain.abandon(ours.txid);
-        }
         self.note_reserve();
-        tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}");
+        match found {
+            Some(found) => unknown_spend(self.index, txid, found),
+            None => tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}"),
+        }
         let watchers = std::mem::take(&mut self.close_watchers);
         Action::After(Box::new(move || {
             for watcher in watchers {
@@ -181,7 +182,7 @@ impl Driver {
         let bare = || open.contract.htlcs.is_empty() && no_claims();
         let resolved = || open.is_resolved(DEPTH) == Some(true);
         match spent.kind {
-            SpendKind::Mutual => true,
+            SpendKind::Mutual | SpendKind::Unknown => true,
             SpendKind::Other => resolved(),
             SpendKind::Local | SpendKind::Remote | SpendKind::Revoked => bare() || resolved(),
         }
@@ -245,4 +246,14 @@ impl Driver {
         });
         self.flush_soon();
     }
+}
+
+/// F is gone, and our books do not know how: says so, and what it brought.
+pub(super) fn unknown_spend(channel: u64, txid: Txid, found: Sat) {
+    tracing::error!(
+        channel,
+        "THE FUNDING OUTPUT IS SPENT BY AN UNKNOWN TRANSACTION, {txid}: it is no commitment and no \
+         closing transaction that was agreed on here. Either this database is older than the \
+         close, or somebody has our keys. It pays {found} to our wallet; nothing else is to be had"
+    );
 }

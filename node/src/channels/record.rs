@@ -72,6 +72,7 @@ pub enum SpendKind {
     Remote,
     Other,
     Revoked,
+    Unknown,
 }
 
 impl From<Spend> for SpendKind {
@@ -82,6 +83,7 @@ impl From<Spend> for SpendKind {
             Spend::Remote => SpendKind::Remote,
             Spend::Other => SpendKind::Other,
             Spend::Revoked => SpendKind::Revoked,
+            Spend::Unknown => SpendKind::Unknown,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The task of a channel that was restored from its backup: says on each connection that its state
 //! is lost, waits for the peer's commitment, and brings what that pays us to the wallet.
 
+use super::chain_side::unknown_spend;
 use super::record::{SpendKind, SpentRecord};
 use super::registry::{Handle, INBOX};
 use super::services::Services;
@@ -193,6 +194,10 @@ impl Task {
         }
         if self.record.spent.is_none_or(|spent| spent.txid != txid) {
             tracing::info!(channel = index, "F is spent by {txid}: {spend:?}; ours is {limbo}");
+            let settled = self.services.funds.paid_by(tx);
+            if spend == Spend::Unknown {
+                unknown_spend(index, txid, settled);
+            }
             if spend == Spend::Local {
                 tracing::warn!(
                     channel = index,
@@ -200,7 +205,7 @@ impl Task {
                      it need that data"
                 );
             }
-            let (kind, settled) = (SpendKind::from(spend), Sat::ZERO);
+            let kind = SpendKind::from(spend);
             let matures_at = self.due.as_ref().map(|due| due.claim.from);
             self.record.spent =
                 Some(SpentRecord { txid, height, kind, limbo, matures_at, settled });

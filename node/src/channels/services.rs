@@ -99,4 +99,6 @@ pub trait Funds: Send + Sync + 'static {
     /// # Errors
     /// When the wallet cannot make one.
     fn script(&self, unit: &mut Unit) -> Result<ScriptBuf, String>;
+    /// What a transaction pays to scripts of ours.
+    fn paid_by(&self, tx: &Transaction) -> Sat;
 }

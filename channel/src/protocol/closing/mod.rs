@@ -23,6 +23,7 @@ use crate::keys::curve::VerifyJob;
 use crate::output::{Event, Output, Settled};
 use crate::params::Side;
 use crate::transactions::closing::ClosingTx;
+use crate::transactions::weight::dust_threshold;
 use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::{ScriptBuf, Transaction, TxOut};
 use lightning::ln::msgs;
@@ -86,6 +87,43 @@ impl Open {
         };
         let ours = es.output.iter().find(|out| said(&out.script_pubkey));
         [ours, es.output.iter().find(|out| Some(*out) != ours)]
+    }
+
+    /// Whether `tx`, which spends F and is no commitment, is an ES that we signed. Not every version
+    /// is kept: the peer may have had our signature on others, at other fees and to other scripts
+    /// of its own. But each is made after both said shutdown, pays us to a script that we said
+    /// then, pays the peer no more than it has, and costs us only a fee that we are to pay.
+    pub(in crate::protocol) fn is_agreed(&self, tx: &Transaction) -> bool {
+        let txid = tx.compute_txid();
+        if self.settlements().iter().any(|es| es.compute_txid() == txid) {
+            return true;
+        }
+        let [ours, theirs] = self.shares_in(tx);
+        let outputs = usize::from(ours.is_some()).saturating_add(usize::from(theirs.is_some()));
+        if !self.both_shut() || !self.contract.htlcs.is_empty() || outputs != tx.output.len() {
+            return false;
+        }
+        let balances = self.closing_balances();
+        let fixed = &self.contract.params.remote.upfront_shutdown_script;
+        let theirs_fits = theirs.is_none_or(|out| {
+            let to_them = fixed.as_ref().is_none_or(|fixed| *fixed == out.script_pubkey);
+            to_them && Sat::from(out.value) <= balances.remote.floor()
+        });
+        // Our part of a simple ES of our own, and of what we funded, is less by the fee.
+        let we_pay = self.closing.fee.is_some() || self.contract.params.funder == Side::Local;
+        let ours_fits = match ours {
+            Some(out) if out.script_pubkey.is_op_return() => true,
+            Some(out) => we_pay || Sat::from(out.value) >= balances.local.floor(),
+            None => we_pay || balances.local.floor() < self.left_out_below(),
+        };
+        theirs_fits && ours_fits
+    }
+
+    /// An output of ours that is worth less than this may be left out of an ES.
+    fn left_out_below(&self) -> Sat {
+        let params = &self.contract.params;
+        let script = self.life.shutdown_sent.clone().unwrap_or_default();
+        dust_threshold(&script).max(params.local.dust_limit).max(params.remote.dust_limit)
     }
 
     fn closing_balances(&self) -> Balances {

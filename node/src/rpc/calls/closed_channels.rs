@@ -114,6 +114,8 @@ fn close_type(kind: SpendKind) -> ClosureType {
         SpendKind::Local => ClosureType::LocalForceClose,
         SpendKind::Remote | SpendKind::Other => ClosureType::RemoteForceClose,
         SpendKind::Revoked => ClosureType::BreachClose,
+        // Nothing is left to be done, and nobody knows more.
+        SpendKind::Unknown => ClosureType::Abandoned,
     }
 }
 
@@ -138,7 +140,7 @@ fn restored_summary(
         close_type: close_type(spent.kind).into(),
         open_initiator: side(backup.funder).into(),
         close_initiator: match spent.kind {
-            SpendKind::Mutual => lnrpc::Initiator::Unknown,
+            SpendKind::Mutual | SpendKind::Unknown => lnrpc::Initiator::Unknown,
             SpendKind::Local => lnrpc::Initiator::Local,
             _ => lnrpc::Initiator::Remote,
         }
