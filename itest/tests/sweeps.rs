@@ -170,6 +170,9 @@ fn types(sweeps: &[PendingSweep]) -> Vec<WitnessType> {
 async fn nobody_shows_a_preimage_and_both_take_back_what_they_offered() -> Result<()> {
     let cluster = Cluster::start()?;
     let (alice, bob, channel) = with_htlcs_both_ways(&cluster).await?;
+    // Bob had no coins when the channel came: he was not refused, but told.
+    let lacks = "the wallet lacks 10000 sat of the anchor reserve";
+    assert!(bob.wrote()?.contains(lacks) && !alice.wrote()?.contains(lacks));
     let (alice_had, bob_had) = (coins(&alice).await?, coins(&bob).await?);
     let (ours, theirs) = (alice.channel().await?, bob.channel().await?);
     let known = cluster.bitcoind().mempool()?.len();
@@ -200,6 +203,8 @@ async fn nobody_shows_a_preimage_and_both_take_back_what_they_offered() -> Resul
     assert_eq!(tx.compute_txid().to_string(), waiting.closing_txid);
     cluster.bitcoind().mine(1)?;
     let closed = forced(&alice).await?;
+    // HT needs coins as the commitment did: its reserve stays.
+    assert_eq!(alice.coins().await?.reserved_balance_anchor_chan, 10_000);
     // The child that paid for the commitment brought its anchor home; nobody moves the peer's.
     alice
         .until("its anchor is back", async || {
@@ -233,6 +238,14 @@ async fn nobody_shows_a_preimage_and_both_take_back_what_they_offered() -> Resul
     ] {
         let back = coins(daemon).await? - had;
         assert!((mine - 25_000..=mine).contains(&back), "{}: {back} of {mine}", daemon.name());
+    }
+    cluster.bitcoind().mine(6)?;
+    for daemon in [&alice, &bob] {
+        daemon
+            .until("nothing is left to keep a reserve for", async || {
+                Ok((daemon.coins().await?.reserved_balance_anchor_chan == 0).then_some(()))
+            })
+            .await?;
     }
     Ok(())
 }

@@ -192,6 +192,10 @@ impl Funds for Money {
         self.wallet().release(tx.compute_txid(), crate::clock::unix_time(), unit);
     }
 
+    fn missing_reserve(&self) -> Sat {
+        self.wallet().missing_reserve((self.anchor_channels)())
+    }
+
     fn script(&self, unit: &mut Unit) -> Result<ScriptBuf, String> {
         self.wallet().sweep_script(unit).map_err(|error| error.to_string())
     }

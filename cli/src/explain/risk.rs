@@ -11,6 +11,11 @@ pub fn risk(answer: &ChannelRiskResponse, canvas: Canvas) -> String {
         answer.height,
         sat(answer.wallet_sat),
     );
+    let missing = answer.anchor_reserve_sat.saturating_sub(answer.wallet_sat);
+    if missing > 0 {
+        let more = format!("Send it {} sat more, or it may be unable to do so.", sat(missing));
+        text.push_str(&format!("\n{}", Style::Yellow.paint(&more, canvas)));
+    }
     if answer.channels.is_empty() {
         text.push_str("\nNo channels.");
     }

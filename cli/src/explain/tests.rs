@@ -236,4 +236,8 @@ cd:1
     assert_eq!(risk(&answer, PLAIN), format!("{head}{expected}"));
     answer.channels[0].close_height = Some(201);
     assert!(risk(&answer, COLOUR).contains("\u{1b}[31mcloses at 201, in 1 blocks"));
+    answer.wallet_sat = 10_000;
+    assert!(!risk(&answer, PLAIN).contains("Send it"));
+    answer.wallet_sat = 8_766;
+    assert!(risk(&answer, PLAIN).contains("Send it 1,234 sat more"));
 }

@@ -228,11 +228,11 @@ impl Driver {
     }
 
     /// Tells whether the wallet must keep a reserve to bump this channel's fees (rules 3.9): with
-    /// anchors, until F is spent.
+    /// anchors, until nothing of it is left to take. HT and HE need coins after F is spent.
     pub(super) fn note_reserve(&self) {
         let format = self.channel.funded().map(|open| open.contract.params.format);
-        let spent = self.record.as_ref().is_some_and(|record| record.spent.is_some());
-        let needed = format != Some(CommitmentFormat::StaticRemoteKey) && !spent;
+        let closed = self.record.as_ref().is_some_and(|record| record.closed);
+        let needed = format != Some(CommitmentFormat::StaticRemoteKey) && !closed;
         self.services().registry.set_reserve(self.index, needed);
     }
 

@@ -111,7 +111,7 @@ impl Registry {
     pub fn insert(&self, handle: Handle) {
         lock(&self.inner.channels).insert(handle.index, handle);
     }
-    /// Whether the wallet keeps a reserve for a channel: it has anchors, and F is not spent yet.
+    /// Whether the wallet keeps a reserve for a channel: it has anchors, and is not closed yet.
     pub fn set_reserve(&self, index: u64, needed: bool) {
         let mut without = lock(&self.inner.without_reserve);
         if needed {

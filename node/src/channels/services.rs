@@ -94,6 +94,8 @@ pub trait Funds: Send + Sync + 'static {
     fn published(&self, tx: &Transaction, unit: &mut Unit);
     /// F will never be published: its inputs are free again.
     fn release(&self, tx: &Transaction, unit: &mut Unit);
+    /// What is missing of the anchor reserve, all channels that there are counted.
+    fn missing_reserve(&self) -> Sat;
     /// A fresh script of ours, for a close or a sweep.
     ///
     /// # Errors

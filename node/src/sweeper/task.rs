@@ -5,7 +5,7 @@ use super::plan::{plan, Estimates, Waits, World};
 use super::version::Lent;
 use super::Sweeper;
 use crate::chain::Target;
-use crate::wallet::Standing;
+use crate::wallet::{Coin, Standing};
 use bitcoin::OutPoint;
 use std::collections::BTreeMap;
 use std::mem::discriminant;
@@ -89,9 +89,7 @@ impl Sweeper {
     /// this.
     fn lendable(&self) -> Result<Vec<Lent>, String> {
         let wallet = self.money.wallet();
-        let good = |standing| matches!(standing, Standing::Confirmed | Standing::OwnChange);
-        let coins = wallet.coins().into_iter().filter(|coin| !coin.locked && good(coin.standing));
-        let lent = coins.map(|coin| {
+        let lent = wallet.coins().into_iter().filter(Coin::pays_for_closes).map(|coin| {
             let input = wallet.input(&coin).map_err(|error| error.to_string())?;
             Ok(Lent {
                 outpoint: coin.outpoint,

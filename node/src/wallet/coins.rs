@@ -51,6 +51,12 @@ impl Coin {
         const BARE: u64 = 4 * (32 + 4 + 4 + 1);
         self.keychain.satisfaction_weight().saturating_add(BARE)
     }
+
+    /// Whether fees of closes may be counted on to come from it: nothing holds it, and nobody else
+    /// can undo it.
+    pub fn pays_for_closes(&self) -> bool {
+        matches!(self.standing, Standing::Confirmed | Standing::OwnChange) && !self.locked
+    }
 }
 
 /// The wallet's money. Immature coins are left out.

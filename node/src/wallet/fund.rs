@@ -221,6 +221,12 @@ impl Wallet {
         Ok(Plan { coins: chosen, outputs, fee, change })
     }
 
+    /// What is missing now of the reserve for `channels` channels with anchors, reckoned as when a
+    /// transaction is planned.
+    pub fn missing_reserve(&self, channels: u32) -> Sat {
+        anchor_reserve(channels).saturating_sub(left_over(&self.coins(), &[]))
+    }
+
     /// Makes the transaction of a plan and holds its inputs. The plan must be of now: no coin may
     /// have been held or spent since.
     ///
@@ -383,10 +389,6 @@ fn shortage(coins: &[Coin], target: Target) -> FundError {
 /// What would be left to bump fees with: coins that we may count on, change apart.
 fn left_over(coins: &[Coin], spent: &[Coin]) -> Sat {
     let spent = |outpoint: &OutPoint| spent.iter().any(|coin| coin.outpoint == *outpoint);
-    let stays = |coin: &&Coin| {
-        matches!(coin.standing, Standing::Confirmed | Standing::OwnChange)
-            && !coin.locked
-            && !spent(&coin.outpoint)
-    };
+    let stays = |coin: &&Coin| coin.pays_for_closes() && !spent(&coin.outpoint);
     coins.iter().filter(stays).map(Coin::value).fold(Sat::ZERO, Sat::saturating_add)
 }

@@ -139,6 +139,21 @@ fn the_anchor_reserve_stays_in_the_wallet() {
 }
 
 #[test]
+fn what_is_missing_of_the_reserve_is_what_a_transaction_would_lack() {
+    let mut purse = Purse::new();
+    assert_eq!(purse.wallet.missing_reserve(0), Sat::ZERO);
+    assert_eq!(purse.wallet.missing_reserve(2), Sat::new(20_000), "a wallet without coins");
+    purse.earn(&[12_000, 50_000]);
+    assert_eq!(purse.wallet.missing_reserve(6), Sat::ZERO);
+    assert_eq!(purse.wallet.missing_reserve(7), Sat::new(8_000));
+    purse.fund(40_000);
+    assert_eq!(purse.wallet.missing_reserve(2), Sat::new(8_000), "a locked coin is not counted");
+    let payment = purse.payment(Purpose::WitnessKeyHash, 80_000);
+    purse.hear(&payment);
+    assert_eq!(purse.wallet.missing_reserve(2), Sat::new(8_000), "nor what may be taken back");
+}
+
+#[test]
 fn the_reserve_may_lie_in_coins_that_are_not_touched_but_not_in_locked_or_foreign_ones() {
     let request = FundRequest { anchor_channels: 1, ..pays(49_000) };
     let mut purse = Purse::new();

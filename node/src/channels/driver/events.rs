@@ -5,6 +5,7 @@ use crate::channels::record::forget;
 use crate::channels::{Action, CloseUpdate, OpenUpdate};
 use crate::store::{StoreError, Unit};
 use bitcoin::OutPoint;
+use fulmen_channel::amount::Sat;
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::input::{Command, FundingRequest, Input};
 use fulmen_channel::output::{Event, Settled};
@@ -120,10 +121,25 @@ impl Driver {
         self.services.registry.opened(self.index, channel_id);
         self.note_reserve();
         tracing::info!(channel = self.index, "channel {outpoint} with {} is signed", self.peer);
+        self.warn_of_missing_reserve();
         if let Err(error) = self.services.stay_connected(&self.peer) {
             tracing::warn!("the address of {} cannot be read: {error}", self.peer);
         }
         self.open_news(OpenUpdate::Pending);
+    }
+
+    /// Who opens keeps the anchor reserve, or does not open; who is opened to may have no coins yet,
+    /// and is not refused for it, as lnd does not.
+    fn warn_of_missing_reserve(&self) {
+        let missing = self.services.funds.missing_reserve();
+        if missing > Sat::ZERO {
+            tracing::warn!(
+                channel = self.index,
+                "the wallet lacks {missing} of the anchor reserve: send that to an address of its \
+                 own (newaddress). Until then it may be unable to pay the fees of a close, and what \
+                 channels with anchors receive is safe only while their peers are honest"
+            );
+        }
     }
 
     fn open_news(&mut self, news: impl Fn(OutPoint) -> OpenUpdate) {
