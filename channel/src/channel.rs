@@ -336,10 +336,7 @@ impl Channel {
 
     /// Our commitment, signed, when it is published and nothing that spends F is in a block.
     pub fn forced(&self) -> Option<bitcoin::Transaction> {
-        let open = self.funded()?;
-        let life = &open.life;
-        let waits = life.failed.is_some() && !life.behind && life.spent_by.is_none();
-        waits.then(|| open.contract.signed_local(self.signer.as_ref()))
+        self.funded()?.forced(self.signer.as_ref())
     }
 
     /// A commitment that is published and not in a block, and what raises its fee: see

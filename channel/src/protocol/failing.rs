@@ -1,15 +1,17 @@
 //! When the other side is gone, wrong, or a deadline is near: our commitment goes on chain. What
 //! comes of it there is the matter of [`super::settling`].
 
-use super::open::{Link, Open, Tools};
+use super::open::{Life, Link, Open, Tools};
 use crate::amount::Height;
 use crate::contract::balance::View;
 use crate::error::Refused;
+use crate::keys::Signer;
 use crate::message::Message;
 use crate::onchain::deadline::{Case, Deed, Doubt, Downstream, Terms};
 use crate::output::{Event, Output};
 use crate::params::Side;
 use crate::transactions::commitment::HtlcRef;
+use bitcoin::Transaction;
 use lightning::ln::msgs;
 
 impl Open {
@@ -93,13 +95,17 @@ impl Open {
         if self.life.spent_by.is_some() {
             return;
         }
-        for tx in self.settlements() {
-            tools.out.stage(Output::Broadcast(Box::new(tx.clone())));
+        for tx in self.settlements().into_iter().cloned().chain(self.forced(tools.signer)) {
+            tools.out.stage(Output::Broadcast(Box::new(tx)));
         }
-        if self.life.failed.is_some() && !self.life.behind {
-            let commitment = self.contract.signed_local(tools.signer);
-            tools.out.stage(Output::Broadcast(Box::new(commitment)));
-        }
+    }
+
+    /// Our commitment, signed, when it is to be published: the channel failed, our state is not
+    /// known to be old, and nothing that spends F is in a block.
+    pub fn forced(&self, signer: &dyn Signer) -> Option<Transaction> {
+        let Life { failed, behind, spent_by, .. } = &self.life;
+        let forced = failed.is_some() && !behind && spent_by.is_none();
+        forced.then(|| self.contract.signed_local(signer))
     }
 
     /// A block: some HTLC may have come too near to its end.

@@ -274,11 +274,8 @@ impl Open {
             let soon = bump.deadline.is_some_and(|by| by <= self.height.plus(SOON));
             return Some(bump).filter(|_| soon || self.height >= since.plus(PATIENCE));
         }
-        if self.life.failed.is_none() || self.life.behind {
-            return None;
-        }
-        let published = local_commitment::read(&self.contract, signer);
-        self.bump_of(self.contract.signed_local(signer), published)
+        let commitment = self.forced(signer)?;
+        self.bump_of(commitment, local_commitment::read(&self.contract, signer))
     }
 
     fn bump_of(&self, commitment: Transaction, published: Published) -> Option<Bump> {
