@@ -420,7 +420,7 @@ fn waits(outcome: Result<Vec<Action>, StoreError>) -> Vec<Action> {
 pub struct BoardHub {
     /// It.
     pub board: Arc<Switchboard>,
-    /// HTLCs for us are left as they are.
+    /// HTLCs for us are judged, and neither settled nor failed.
     pub holds: bool,
 }
 
@@ -431,10 +431,10 @@ impl Hub for BoardHub {
 
     fn received(&self, channel: ChannelId, htlc: &Received, unit: &mut Unit) -> Vec<Action> {
         let (now, height) = (clock::unix_time(), self.board.chain.tip().height);
-        if self.holds {
-            return Vec::new();
-        }
-        let work = |desk: &mut Desk<'_>| switch::received(desk, channel.0, htlc, now, height);
+        let work = |desk: &mut Desk<'_>| match self.holds {
+            true => switch::held(desk, channel.0, htlc, now, height).map(|()| Vec::new()),
+            false => switch::received(desk, channel.0, htlc, now, height),
+        };
         waits(self.board.for_channel(unit, work))
     }
 

@@ -23,7 +23,7 @@ pub enum InvoiceState {
     Settled,
     /// Not to be paid any more.
     Canceled,
-    /// A payment is held (hold invoices).
+    /// A payment is held (`--hodl.exit-settle`).
     Accepted,
 }
 
@@ -40,7 +40,7 @@ pub struct InvoiceHtlc {
     pub accept_height: Height,
     /// Seconds since 1970 when it came.
     pub accept_time: u64,
-    /// Seconds since 1970 when it was settled or failed.
+    /// Seconds since 1970 when it was settled; 0 while it is held.
     pub resolve_time: u64,
     /// When it would have expired.
     pub expiry_height: Height,
@@ -146,6 +146,21 @@ impl Incoming<'_> {
         short.then_some(FailureMessage::FinalIncorrectHtlcAmount { amount: self.amount })
     }
 
+    /// What its invoice remembers of it, not settled yet.
+    fn taken(&self) -> InvoiceHtlc {
+        InvoiceHtlc {
+            channel: self.channel,
+            htlc_id: self.htlc_id,
+            amount: self.amount,
+            accept_height: self.height,
+            accept_time: self.now,
+            resolve_time: 0,
+            expiry_height: self.cltv_expiry,
+            total: self.payload.payment_data.map_or(Msat::ZERO, |data| data.total),
+            records: self.payload.records.clone(),
+        }
+    }
+
     /// Whether there is time enough to claim it.
     fn in_time(&self, blocks: u32) -> bool {
         self.cltv_expiry >= self.height.plus(blocks.max(CLAIM_WINDOW))
@@ -158,21 +173,37 @@ impl Invoice {
         self.creation_date.saturating_add(self.expiry) < now
     }
 
-    /// Does it take this HTLC? `settle_index` is the number it gets if so. The first failure in
-    /// the order of BOLT 4's list is the one given.
+    /// What to do with this HTLC. `settle_index` is the number it gets if it takes it.
     pub fn receive(&self, htlc: &Incoming<'_>, settle_index: u64) -> Verdict {
+        let changed = match self.accept(htlc) {
+            Err(failure) => return Verdict::Fail(failure),
+            Ok(accepted) if accepted.state == InvoiceState::Settled => None,
+            Ok(accepted) => Some(Box::new(accepted.settled(htlc, settle_index))),
+        };
+        Verdict::Settle { preimage: self.preimage, changed }
+    }
+
+    /// The invoice with this HTLC, which it takes, or took before: then it is not judged anew, since
+    /// blocks and hours have gone by that were not its payer's fault.
+    ///
+    /// # Errors
+    /// The first failure in the order of BOLT 4's list when it does not take it.
+    pub fn accept(&self, htlc: &Incoming<'_>) -> Result<Invoice, FailureMessage> {
+        let mut invoice = self.clone();
         let took = |h: &InvoiceHtlc| (h.channel, h.htlc_id) == (htlc.channel, htlc.htlc_id);
-        if self.state == InvoiceState::Settled && self.htlcs.iter().any(took) {
-            return Verdict::Settle { preimage: self.preimage, changed: None };
+        let taken = matches!(self.state, InvoiceState::Settled | InvoiceState::Accepted);
+        if taken && self.htlcs.iter().any(took) {
+            return Ok(invoice);
         }
         if !self.is_paid_by(htlc) {
-            return Verdict::Fail(htlc.unknown());
+            return Err(htlc.unknown());
         }
         if let Some(failure) = htlc.shortchanged() {
-            return Verdict::Fail(failure);
+            return Err(failure);
         }
-        let changed = Some(Box::new(self.settled_by(htlc, settle_index)));
-        Verdict::Settle { preimage: self.preimage, changed }
+        invoice.state = InvoiceState::Accepted;
+        invoice.htlcs.push(htlc.taken());
+        Ok(invoice)
     }
 
     /// The secret, the sum, the time, and that nothing has paid it yet.
@@ -188,23 +219,14 @@ impl Invoice {
             && !self.is_expired(htlc.now)
     }
 
-    fn settled_by(&self, htlc: &Incoming<'_>, settle_index: u64) -> Invoice {
-        let mut invoice = self.clone();
-        invoice.state = InvoiceState::Settled;
-        invoice.settle_index = settle_index;
-        invoice.settle_date = htlc.now;
-        invoice.amt_paid = htlc.amount;
-        invoice.htlcs.push(InvoiceHtlc {
-            channel: htlc.channel,
-            htlc_id: htlc.htlc_id,
-            amount: htlc.amount,
-            accept_height: htlc.height,
-            accept_time: htlc.now,
-            resolve_time: htlc.now,
-            expiry_height: htlc.cltv_expiry,
-            total: htlc.payload.payment_data.map_or(Msat::ZERO, |data| data.total),
-            records: htlc.payload.records.clone(),
-        });
-        invoice
+    fn settled(mut self, htlc: &Incoming<'_>, settle_index: u64) -> Invoice {
+        self.state = InvoiceState::Settled;
+        self.settle_index = settle_index;
+        self.settle_date = htlc.now;
+        self.amt_paid = htlc.amount;
+        for taken in &mut self.htlcs {
+            taken.resolve_time = htlc.now;
+        }
+        self
     }
 }

@@ -88,6 +88,19 @@ pub fn receive(desk: &mut Desk<'_>, htlc: &Incoming<'_>) -> Result<Verdict, Stor
     Ok(verdict)
 }
 
+/// Judges an HTLC for us that is to be held: an invoice that takes it remembers it, so that it is
+/// settled however late that is done.
+///
+/// # Errors
+/// `StoreError` if the database cannot be read.
+pub fn accept(desk: &mut Desk<'_>, htlc: &Incoming<'_>) -> Result<(), StoreError> {
+    let invoice = find(desk, &htlc.payment_hash)?;
+    if let Some(Ok(accepted)) = invoice.map(|invoice| invoice.accept(htlc)) {
+        write(desk, &accepted);
+    }
+    Ok(())
+}
+
 /// Cancels an open invoice; one that is cancelled already stays so.
 ///
 /// # Errors

@@ -101,6 +101,26 @@ pub fn received(
     Ok(actions)
 }
 
+/// A peer's HTLC is irrevocably committed and to be held, neither settled nor failed: its invoice
+/// remembers it. `now` is in seconds since 1970.
+///
+/// # Errors
+/// `StoreError` if the database cannot be read.
+pub fn held(
+    desk: &mut Desk<'_>,
+    channel: [u8; 32],
+    htlc: &Received,
+    now: u64,
+    height: Height,
+) -> Result<(), StoreError> {
+    match memo::read_incoming(&htlc.memo) {
+        Onion::Final(_, payload) if !htlc.over_dust_exposure => {
+            registry::accept(desk, &incoming(channel, htlc, &payload, now, height))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn incoming<'a>(
     channel: [u8; 32],
     htlc: &Received,

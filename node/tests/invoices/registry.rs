@@ -7,7 +7,7 @@ use fulmen_channel::amount::{Height, Msat};
 use fulmen_channel::payment::Preimage;
 use fulmen_node::desk::{decode, Desk, Pending};
 use fulmen_node::invoices::registry::{
-    add, cancel, expire, find, receive, InvoiceError, MAX_EXPIRY,
+    accept, add, cancel, expire, find, receive, InvoiceError, MAX_EXPIRY,
 };
 use fulmen_node::invoices::{
     Incoming, Invoice, InvoiceEvent, InvoiceNews, InvoiceState, Told, Verdict,
@@ -226,6 +226,50 @@ fn the_register_numbers_finds_and_settles() {
     assert_eq!(disk.table(Table::InvoiceBySettle), [(key(1), key(2)), (key(2), key(3))]);
     let unheard = htlc(&invoice(9), &told);
     assert_eq!(again(&disk, &mut pending, &unheard).0, Verdict::Fail(unheard.unknown()));
+}
+
+#[test]
+fn what_was_held_is_settled_however_late_and_nothing_else() {
+    let (mut disk, mut pending, mut unit) = (Disk::default(), Pending::default(), Unit::new());
+    let mut desk = Desk::new(&disk, &mut pending, &mut unit);
+    let told = payload(1_000);
+    for i in [1, 2] {
+        add(&mut desk, invoice(i)).unwrap();
+    }
+    let held = htlc(&invoice(1), &told);
+    fn late<'a>(of: &Incoming<'a>) -> Incoming<'a> {
+        Incoming { now: NOW + 99_999, height: HEIGHT.plus(200), ..of.clone() }
+    }
+    let never = htlc(&invoice(2), &told);
+    // What comes too late already is not taken in.
+    accept(&mut desk, &late(&never)).unwrap();
+    accept(&mut desk, &htlc(&invoice(9), &told)).unwrap();
+    for _ in 0..2 {
+        accept(&mut desk, &held).unwrap();
+        let accepted = find(&desk, &held.payment_hash).unwrap().unwrap();
+        assert_eq!(accepted.state, InvoiceState::Accepted);
+        assert_eq!((accepted.settle_index, accepted.amt_paid), (0, Msat::ZERO));
+        assert_eq!((accepted.htlcs.len(), accepted.htlcs[0].resolve_time), (1, 0));
+    }
+    // Time does not cancel it, and nobody else pays it.
+    expire(&mut desk, &[held.payment_hash], NOW + 99_999).unwrap();
+    let other = Incoming { htlc_id: 4, ..held.clone() };
+    assert!(matches!(receive(&mut desk, &other), Ok(Verdict::Fail(_))));
+    disk.apply(&unit);
+
+    let (mut pending, mut unit) = (Pending::default(), Unit::new());
+    let mut desk = Desk::new(&disk, &mut pending, &mut unit);
+    let verdict = receive(&mut desk, &late(&never)).unwrap();
+    assert_eq!(verdict, Verdict::Fail(late(&never).unknown()));
+    let verdict = receive(&mut desk, &late(&held)).unwrap();
+    let Verdict::Settle { changed: Some(changed), .. } = &verdict else { panic!("{verdict:?}") };
+    assert_eq!((changed.state, changed.settle_index), (InvoiceState::Settled, 1));
+    assert_eq!((changed.amt_paid, changed.settle_date), (held.amount, NOW + 99_999));
+    let taken = &changed.htlcs[0];
+    assert_eq!((changed.htlcs.len(), taken.accept_height), (1, HEIGHT));
+    assert_eq!((taken.accept_time, taken.resolve_time), (NOW + 10, NOW + 99_999));
+    let again = Verdict::Settle { preimage: Preimage([1; 32]), changed: None };
+    assert_eq!(receive(&mut desk, &held), Ok(again));
 }
 
 #[test]

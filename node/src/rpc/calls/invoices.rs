@@ -113,6 +113,10 @@ async fn htlc(node: &Node, htlc: &InvoiceHtlc) -> lnrpc::InvoiceHtlc {
         Some(handle) => handle.describe().await.and_then(|snapshot| snapshot.funded),
         None => None,
     };
+    let state = match htlc.resolve_time {
+        0 => lnrpc::InvoiceHtlcState::Accepted,
+        _ => lnrpc::InvoiceHtlcState::Settled,
+    };
     let height = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     lnrpc::InvoiceHtlc {
         chan_id: channel.and_then(|funded| funded.listed_as).unwrap_or(0),
@@ -122,7 +126,7 @@ async fn htlc(node: &Node, htlc: &InvoiceHtlc) -> lnrpc::InvoiceHtlc {
         accept_time: i64::try_from(htlc.accept_time).unwrap_or(i64::MAX),
         resolve_time: i64::try_from(htlc.resolve_time).unwrap_or(i64::MAX),
         expiry_height: height(htlc.expiry_height.number()),
-        state: lnrpc::InvoiceHtlcState::Settled.into(),
+        state: state.into(),
         custom_records: htlc.records.clone().into_iter().collect(),
         mpp_total_amt_msat: htlc.total.msat(),
         ..Default::default()
