@@ -236,8 +236,17 @@ impl Driver {
         self.services().registry.set_reserve(self.index, needed);
     }
 
+    /// Tells whether F of a peer's channel is in no block: it may never be.
+    pub(super) fn note_promise(&self) {
+        if let Some(record) = &self.record {
+            let promised = !record.initiator && record.funding_block.is_none();
+            self.services().registry.set_promised(self.index, promised);
+        }
+    }
+
     pub(super) fn save_record(&mut self) {
         self.note_reserve();
+        self.note_promise();
         let record = self.record.clone();
         self.carry(|unit| {
             if let Some(record) = record {

@@ -152,6 +152,7 @@ impl Driver {
         self.services.registry.set_capacity(self.channel.channel_id(), record.capacity);
         self.record = Some(record);
         self.note_reserve();
+        self.note_promise();
         if let Some(open) = self.channel.funded() {
             let known = [&open.closing.theirs, &open.closing.ours];
             self.settlements = known.map(|tx| tx.as_ref().map(Transaction::compute_txid));

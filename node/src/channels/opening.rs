@@ -172,6 +172,12 @@ pub async fn accept(
         return Err("Number of pending channels exceed maximum".into());
     }
     let index = services.numbers.next(services).await.map_err(|error| error.to_string())?;
+    let trusted = services.zero_conf_peers.contains(&peer);
+    if !services.registry.admit(index, &peer) && !trusted {
+        services.numbers.give_back(index).await;
+        tracing::warn!(%peer, "too many channels are promised and in no block: it opens none");
+        return Err("Number of pending channels exceed maximum".into());
+    }
     let signer = InMemorySigner::from_seed(services.keys.channel_seed(index));
     let capacity = Sat::new(fields.funding_satoshis);
     let mut policy =
@@ -182,7 +188,6 @@ pub async fn accept(
         policy.alias = alias(services, &theirs);
         policy.negotiated = negotiated(&services.protocol, &theirs);
     }
-    let trusted = services.zero_conf_peers.contains(&peer);
     policy.zero_conf = services.protocol.zero_conf && trusted && policy.alias.is_some();
     let channel = Channel::accept(message, policy, Box::new(signer), services.curve.clone());
     match channel {
@@ -191,6 +196,7 @@ pub async fn accept(
             Ok(())
         }
         Err(violation) => {
+            services.registry.set_promised(index, false);
             services.numbers.give_back(index).await;
             Err(violation.to_string())
         }

@@ -16,6 +16,9 @@ use tokio::task::JoinHandle;
 
 /// How many messages may wait for a channel before whoever sends waits too.
 pub const INBOX: usize = 4096;
+/// How many channels whose F is in no block may be promised at once by peers that nothing else is
+/// known of. Each costs a task, rows and a watch, for up to 2,016 blocks.
+const MAX_PROMISED: usize = 50;
 
 /// A handle to one channel's task.
 #[derive(Clone)]
@@ -72,6 +75,8 @@ struct Inner {
     feerates: Mutex<Option<Feerates>>,
     /// Channels that need no reserve for bumping fees.
     without_reserve: Mutex<BTreeSet<u64>>,
+    /// Channels that peers opened and whose F is in no block.
+    promised: Mutex<BTreeSet<u64>>,
 }
 
 impl Default for Registry {
@@ -85,6 +90,7 @@ impl Default for Registry {
             capacities: Mutex::default(),
             feerates: Mutex::default(),
             without_reserve: Mutex::default(),
+            promised: Mutex::default(),
         };
         Registry { inner: Arc::new(inner) }
     }
@@ -92,6 +98,15 @@ impl Default for Registry {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The peers of channels that are not mere promises.
+fn real<'a>(
+    channels: &'a BTreeMap<u64, Handle>,
+    promised: &'a BTreeSet<u64>,
+) -> impl Iterator<Item = PublicKey> + 'a {
+    let real = channels.values().filter(|handle| !promised.contains(&handle.index));
+    real.map(|handle| handle.peer)
 }
 
 impl Registry {
@@ -127,6 +142,38 @@ impl Registry {
         let with = channels.keys().filter(|index| !without.contains(index));
         u32::try_from(with.count()).unwrap_or(u32::MAX)
     }
+    /// Takes in that a peer begins to open channel `index`, unless too many are promised by peers
+    /// that have nothing but promises here: whoever makes up node ids pays for none of them.
+    pub fn admit(&self, index: u64, peer: &PublicKey) -> bool {
+        let channels = lock(&self.inner.channels);
+        let mut promised = lock(&self.inner.promised);
+        let known: BTreeSet<PublicKey> = real(&channels, &promised).collect();
+        let of_stranger =
+            |index: &&u64| channels.get(index).is_none_or(|handle| !known.contains(&handle.peer));
+        let admits =
+            known.contains(peer) || promised.iter().filter(of_stranger).count() < MAX_PROMISED;
+        if admits {
+            promised.insert(index);
+        }
+        admits
+    }
+    /// Whether a peer opened this channel and F is in no block.
+    pub fn set_promised(&self, index: u64, promised: bool) {
+        let mut all = lock(&self.inner.promised);
+        if promised {
+            all.insert(index);
+        } else {
+            all.remove(&index);
+        }
+    }
+    /// Whether there is more with a peer than it promised: a channel that we opened, or one whose F
+    /// is in a block.
+    pub fn knows(&self, peer: &PublicKey) -> bool {
+        let channels = lock(&self.inner.channels);
+        let promised = lock(&self.inner.promised);
+        let mut known = real(&channels, &promised);
+        known.any(|known| known == *peer)
+    }
     /// A channel's task runs.
     pub fn started(&self, task: JoinHandle<()>) {
         let mut tasks = lock(&self.inner.tasks);
@@ -149,6 +196,7 @@ impl Registry {
         lock(&self.inner.channels).remove(&index);
         lock(&self.inner.usable).remove(&index);
         lock(&self.inner.without_reserve).remove(&index);
+        lock(&self.inner.promised).remove(&index);
         lock(&self.inner.watched).retain(|_, watchers| {
             watchers.remove(&index);
             !watchers.is_empty()
@@ -250,6 +298,40 @@ impl Registry {
 mod tests {
     use super::*;
     use bitcoin::secp256k1::{Secp256k1, SecretKey};
+
+    #[test]
+    fn made_up_peers_promise_fifty_channels_in_all() {
+        let registry = Registry::default();
+        let peer = |n: u64| {
+            let key = SecretKey::from_slice(&[[0; 24].as_slice(), &n.to_be_bytes()].concat());
+            PublicKey::from_secret_key(&Secp256k1::signing_only(), &key.unwrap())
+        };
+        let opens = |index: u64, peer: PublicKey| {
+            let admitted = registry.admit(index, &peer);
+            if admitted {
+                let (inbox, _) = mpsc::channel(1);
+                registry.insert(Handle::new(index, peer, ChannelId::new_zero(), None, inbox));
+            }
+            admitted
+        };
+        assert!((1..=50).all(|n| opens(n, peer(n))));
+        assert!(!opens(51, peer(51)) && !opens(51, peer(1)));
+        assert!(!registry.knows(&peer(1)));
+        // One comes true: its peer may open another, and a stranger has its place.
+        registry.set_promised(1, false);
+        assert!(registry.knows(&peer(1)) && opens(51, peer(1)) && opens(52, peer(52)));
+        assert!(!opens(53, peer(53)));
+        // One is forgotten, and one of a block that is gone is a promise again.
+        registry.remove(2);
+        assert!(opens(53, peer(53)));
+        registry.set_promised(1, true);
+        registry.remove(3);
+        assert!(!opens(54, peer(54)), "both of peer 1 count");
+        registry.remove(4);
+        assert!(!opens(54, peer(54)));
+        registry.remove(5);
+        assert!(opens(54, peer(54)));
+    }
 
     #[test]
     fn naming_the_same_output_takes_no_news_from_whose_it_is() {
