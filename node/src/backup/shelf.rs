@@ -16,6 +16,16 @@ pub struct Shelf {
 }
 
 impl Shelf {
+    /// Holds a peer's blob in place of its last, until that peer is known or gone.
+    pub fn hold(&mut self, peer: PublicKey, blob: Vec<u8>) {
+        self.waiting.insert(peer, blob);
+    }
+
+    /// Forgets what waits of peers that have no channel any more.
+    pub fn keep_only(&mut self, has_channel: impl Fn(&PublicKey) -> bool) {
+        self.waiting.retain(|peer, _| has_channel(peer));
+    }
+
     /// Takes a peer's blob in place of its last; returns it if it is to be written at once.
     pub fn take(&mut self, peer: PublicKey, blob: Vec<u8>, now: Instant) -> Option<Vec<u8>> {
         if self.is_due(&peer, now) {
@@ -27,11 +37,15 @@ impl Shelf {
         None
     }
 
-    /// What is to be written by now.
-    pub fn due(&mut self, now: Instant) -> Vec<(PublicKey, Vec<u8>)> {
+    /// What is to be written by now, of peers that are `known`: what others gave goes on waiting.
+    pub fn due(
+        &mut self,
+        now: Instant,
+        known: impl Fn(&PublicKey) -> bool,
+    ) -> Vec<(PublicKey, Vec<u8>)> {
         self.written.retain(|_, at| now.saturating_duration_since(*at) < EVERY);
-        let due: Vec<PublicKey> =
-            self.waiting.keys().filter(|peer| self.is_due(peer, now)).copied().collect();
+        let is_due = |peer: &&PublicKey| self.is_due(peer, now) && known(peer);
+        let due: Vec<PublicKey> = self.waiting.keys().filter(is_due).copied().collect();
         let take = |peer| {
             let blob = self.waiting.remove(&peer)?;
             self.written.insert(peer, now);
@@ -40,9 +54,9 @@ impl Shelf {
         due.into_iter().filter_map(take).collect()
     }
 
-    /// All that waits, as the daemon stops.
-    pub fn all(&mut self) -> Vec<(PublicKey, Vec<u8>)> {
-        std::mem::take(&mut self.waiting).into_iter().collect()
+    /// All that waits of peers that are `known`, as the daemon stops.
+    pub fn all(&mut self, known: impl Fn(&PublicKey) -> bool) -> Vec<(PublicKey, Vec<u8>)> {
+        std::mem::take(&mut self.waiting).into_iter().filter(|(peer, _)| known(peer)).collect()
     }
 
     /// A peer's blob that is not on disk yet.

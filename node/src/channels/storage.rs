@@ -14,7 +14,7 @@
 use super::restored;
 use super::services::Services;
 use super::ToChannel;
-use crate::backup::{blob, catalog};
+use crate::backup::{blob, catalog, RestoredRecord};
 use crate::channels::record::ChannelRecord;
 use crate::peer::wire::WireMessage;
 use crate::peer::PeerLink;
@@ -45,7 +45,9 @@ pub async fn run(services: Arc<Services>) {
             tracing::error!("the backup of channels is not up to date: {error}");
         }
         hand_out(&services, false);
-        let due = backups.shelf().due(Instant::now());
+        let (registry, now) = (&services.registry, Instant::now());
+        backups.shelf().keep_only(|peer| !registry.of_peer(peer).is_empty());
+        let due = backups.shelf().due(now, |peer| registry.knows(peer));
         write(&services, due).await;
         tokio::select! {
             () = backups.wait_changed() => {}
@@ -57,7 +59,7 @@ pub async fn run(services: Arc<Services>) {
 /// The daemon stops: what peers are to have, and what we have of them, is brought up to date.
 pub async fn stop(services: &Services) {
     hand_out(services, true);
-    let rest = services.backups.shelf().all();
+    let rest = services.backups.shelf().all(|peer| services.registry.knows(peer));
     write(services, rest).await;
 }
 
@@ -93,12 +95,16 @@ pub fn heard(services: &Services, peer: &PublicKey) {
     }
 }
 
-/// A peer has us keep a blob. Only peers with a channel may.
+/// A peer has us keep a blob. Only peers with a channel may; it is not written to disk before F of
+/// one of them is in a block, as openings that come to nothing cost nothing.
 pub async fn take(services: &Services, peer: PublicKey, blob: Vec<u8>) {
     let of_peer = services.registry.of_peer(&peer);
     if blob.len() > blob::LARGE || !of_peer.iter().any(|handle| handle.outpoint.is_some()) {
         tracing::debug!(%peer, "its blob of {} bytes is not kept", blob.len());
         return;
+    }
+    if !services.registry.knows(&peer) {
+        return services.backups.shelf().hold(peer, blob);
     }
     let due = services.backups.shelf().take(peer, blob, Instant::now());
     write(services, due.map(|blob| (peer, blob)).into_iter().collect()).await;
@@ -164,22 +170,26 @@ async fn write(services: &Services, blobs: Vec<(PublicKey, Vec<u8>)>) {
     }
 }
 
-/// Forgets what peers had us keep whose last channel was closed long ago.
+/// Forgets what peers had us keep whose last channel was closed long ago, or never came to be.
 async fn clear(services: &Services) -> Result<(), StoreError> {
     let tip = services.chain.tip().height;
     let mut last = BTreeMap::new();
-    for record in ChannelRecord::load_all(&services.store)? {
-        let until = match (record.closed, record.spent) {
+    let channels = ChannelRecord::load_all(&services.store)?.into_iter();
+    let channels = channels.map(|record| (record.peer, record.closed, record.spent));
+    let restored = RestoredRecord::load_all(&services.store)?.into_iter();
+    let restored = restored.map(|record| (record.backup.peer, record.closed, record.spent));
+    for (peer, closed, spent) in channels.chain(restored) {
+        let until = match (closed, spent) {
             (true, Some(spent)) => spent.height.plus(KEPT_FOR),
             _ => tip.plus(1),
         };
-        let known = last.entry(record.peer.serialize().to_vec()).or_insert(until);
+        let known = last.entry(peer.serialize().to_vec()).or_insert(until);
         *known = until.max(*known);
     }
     let kept = services.store.scan(Table::PeerStorage, &KeyRange::all(), usize::MAX, false)?;
     let mut unit = Unit::new();
     for (peer, _) in kept {
-        if last.get(&peer).is_some_and(|until| *until <= tip) {
+        if last.get(&peer).is_none_or(|until| *until <= tip) {
             unit.delete(Table::PeerStorage, peer);
         }
     }

@@ -1,6 +1,7 @@
 //! What peers keep for us, and we for them.
 
 use super::{keys, node as peer, single};
+use bitcoin::secp256k1::PublicKey;
 use fulmen_channel::amount::Sat;
 use fulmen_node::backup::blob::{open, Content, Witness, LARGE, SMALL};
 use fulmen_node::backup::keepers::{self, Keepers};
@@ -77,12 +78,23 @@ fn a_peer_writes_once_a_minute_and_the_latest_counts() {
     assert_eq!(shelf.take(peer(1), vec![3], at(2)), None);
     assert_eq!(shelf.take(peer(2), vec![9], at(2)), Some(vec![9]), "peers do not wait for others");
     assert_eq!(shelf.waiting(&peer(1)), Some([3].as_slice()), "it gets the latest back");
-    assert!(shelf.due(at(59)).is_empty());
-    assert_eq!(shelf.due(at(60)), [(peer(1), vec![3])]);
+    let all = |_: &PublicKey| true;
+    assert!(shelf.due(at(59), all).is_empty());
+    assert_eq!(shelf.due(at(60), all), [(peer(1), vec![3])]);
     assert_eq!(shelf.waiting(&peer(1)), None);
     assert_eq!(shelf.take(peer(1), vec![4], at(61)), None);
-    assert_eq!(shelf.all(), [(peer(1), vec![4])]);
+    assert_eq!(shelf.all(all), [(peer(1), vec![4])]);
     assert_eq!(shelf::EVERY, Duration::from_secs(60));
+    // Who has promised a channel only is not written for; what it gave waits until it is one.
+    shelf.hold(peer(3), vec![5]);
+    shelf.hold(peer(4), vec![6]);
+    assert!(shelf.due(at(200), |_| false).is_empty());
+    assert_eq!(shelf.waiting(&peer(3)), Some([5].as_slice()), "it gets it back");
+    assert_eq!(shelf.due(at(200), |it| *it == peer(3)), [(peer(3), vec![5])]);
+    shelf.keep_only(|it| *it != peer(4));
+    assert_eq!(shelf.waiting(&peer(4)), None, "its channel never came to be");
+    shelf.hold(peer(4), vec![7]);
+    assert!(shelf.all(|_| false).is_empty());
 }
 
 /// A peer that is connected, and has said what it says before its channels.
