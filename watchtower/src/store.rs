@@ -3,7 +3,7 @@
 //! | table | what |
 //! |---|---|
 //! | session | clients' keys, how many records each has and their hash |
-//! | visit | what address each session was begun from, hashed, and when it was used last |
+//! | visit | what address each session was begun from, hashed |
 //! | record | sealed records by hint |
 //! | channel | channels of private mode |
 //! | note | what clients have us keep beside a session or a channel, for themselves |
@@ -82,8 +82,6 @@ pub struct Session {
     pub bytes: u64,
     /// What its address is known by. Written once, not read back: [`Store::load`] counts by it.
     pub origin: [u8; 8],
-    /// The tip when it was last added to. Not read back: [`Store::idle`] looks for it.
-    pub used: Height,
 }
 
 impl Store {
@@ -152,16 +150,6 @@ impl Store {
         Ok(self.connection.query_row(sql, [origin.as_slice()], read)?)
     }
 
-    /// The session of one record that was not added to for longest, at most up to this height.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub fn idle(&self, since: Height) -> Result<Option<i64>, StoreError> {
-        let sql = "SELECT session FROM visit JOIN session ON session.number = visit.session
-            WHERE states <= 1 AND height < ?1 ORDER BY height LIMIT 1";
-        Ok(self.connection.query_row(sql, [since.number()], |row| row.get(0)).optional()?)
-    }
-
     /// The session of this client.
     ///
     /// # Errors
@@ -204,7 +192,7 @@ impl Store {
         records: &[Sealed],
         note: &[u8],
     ) -> Result<bool, StoreError> {
-        let Session { standing, bytes, origin, used, .. } = session;
+        let Session { standing, bytes, origin, .. } = session;
         let transaction = self.connection.transaction()?;
         put_note(&transaction, owner(client, None), note)?;
         let client = client.serialize();
@@ -216,8 +204,9 @@ impl Store {
         let sql = "SELECT number FROM session WHERE client = ?1";
         let session: i64 = transaction.query_row(sql, [client.as_slice()], |row| row.get(0))?;
         transaction.execute(
-            "INSERT INTO visit VALUES (?1, ?2, ?3) ON CONFLICT (session) DO UPDATE SET height = ?3",
-            params![session, origin.as_slice(), used.number()],
+            // The height is of earlier towers, which dropped what was not used for long.
+            "INSERT INTO visit VALUES (?1, ?2, 0) ON CONFLICT (session) DO NOTHING",
+            params![session, origin.as_slice()],
         )?;
         {
             let same_hint = "SELECT count(*), total(sealed = ?3) FROM record

@@ -18,9 +18,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// So many records of one breach are enough: whoever could sign more of them is who is wronged.
 const MAX_MEANS: usize = 8;
 
-/// A session with one record is dropped for another if nothing was added for so many blocks: four
-/// weeks.
-const IDLE: u32 = 4_032;
 /// What a record takes on disk beside itself, in bytes.
 const ROW: usize = 100;
 
@@ -189,10 +186,6 @@ impl Tower {
             return Ok(Reply::Refused(Refusal::Sequence(session.standing.states)));
         }
         let origin = self.origin(from, client);
-        let used = inner.store.tip()?.map(|(height, _)| height).unwrap_or_default();
-        if session.number.is_none() && limits.is_crowded(inner.store.sessions()?) {
-            inner.drop_idle(used)?;
-        }
         let load = inner.store.load(origin)?;
         let has_room = match session.number {
             Some(_) => limits.admits_records(&load),
@@ -207,7 +200,7 @@ impl Tower {
         if standing.states > limits.max_states || bytes > limits.max_bytes {
             return Ok(Reply::Refused(Refusal::SessionFull));
         }
-        let session = Session { standing, bytes, origin, used, ..session };
+        let session = Session { standing, bytes, origin, ..session };
         if !inner.store.put_records(client, &session, records, note)? {
             return Ok(Reply::Refused(Refusal::SessionFull));
         }
@@ -389,16 +382,6 @@ impl Inner {
             self.watcher.remove_hint(&hint);
         }
         Ok(())
-    }
-
-    /// Makes room for a session if there is one that holds nothing: one record, weeks old. Every
-    /// payment revokes two states, and no HTLC waits that long: what it covers differs from its
-    /// channel's present state by fees.
-    fn drop_idle(&mut self, tip: Height) -> Result<(), StoreError> {
-        match self.store.idle(tip.minus(IDLE))? {
-            Some(session) => self.end(session),
-            None => Ok(()),
-        }
     }
 
     /// The breaches that `tx` changes.
