@@ -9,15 +9,16 @@ use fulmen_itest::proxy::{Answers, Proxy};
 use fulmen_itest::regtest::{is_ended, Cluster, Daemon, Peer};
 use fulmen_proto::lnrpc::{
     ConnectPeerRequest, GetInfoRequest, Invoice, LightningAddress, NewAddressRequest,
-    OpenChannelRequest, PaymentHash, SendCoinsRequest, UnlockWalletRequest,
+    OpenChannelRequest, OutPoint, PaymentHash, SendCoinsRequest, UnlockWalletRequest,
 };
 use fulmen_proto::routerrpc::{SendPaymentRequest, TrackPaymentRequest};
+use fulmen_proto::walletrpc::BumpFeeRequest;
 use tonic::{Code, Status};
 
 const NOT_SYNCED: &str = "channels cannot be created before the wallet is fully synced";
 
 /// What happens, the code, and the text; `*` stands for anything.
-const TEXTS: [(&str, Code, &str); 20] = [
+const TEXTS: [(&str, Code, &str); 21] = [
     ("no wallet", Code::Unknown, "wallet not created, create one to enable full RPC access"),
     ("no permission", Code::Unknown, "permission denied"),
     ("unlocked", Code::Unknown, "wallet already unlocked, WalletUnlocker service is no longer *"),
@@ -31,6 +32,7 @@ const TEXTS: [(&str, Code, &str); 20] = [
     ("peer not synced", Code::Unknown, "Synchronizing blockchain"),
     ("many pending", Code::Unknown, "Number of pending channels exceed maximum"),
     ("no coins", Code::Unknown, "insufficient funds available to construct transaction"),
+    ("foreign output", Code::Unknown, "the passed output does not belong to the wallet"),
     ("same hash", Code::Unknown, "invoice with payment hash already exists"),
     ("no invoice", Code::NotFound, "unable to locate invoice"),
     ("no payment", Code::NotFound, "payment isn't initiated"),
@@ -114,6 +116,10 @@ async fn are_those_of_lnd() -> Result<()> {
     let addr = lightning.new_address(NewAddressRequest::default()).await?.into_inner().address;
     let send = SendCoinsRequest { addr, amount: 100_000, ..Default::default() };
     seen.says("no coins", lightning.send_coins(send).await);
+
+    let foreign = OutPoint { txid_str: "11".repeat(32), ..Default::default() };
+    let bump = BumpFeeRequest { outpoint: Some(foreign), target_conf: 3, ..Default::default() };
+    seen.says("foreign output", alice.wallet_kit().await?.bump_fee(bump).await);
 
     alice.receives_coins(Sat::new(3_000_000)).await?;
     alice.opens(&bob, Sat::new(1_000_000)).await?;

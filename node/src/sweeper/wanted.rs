@@ -126,7 +126,7 @@ impl Wanted {
     }
 
     /// Whether it is published as the peer signed it, at the feerate of its commitment.
-    pub(super) fn is_fixed(&self) -> bool {
+    pub fn is_fixed(&self) -> bool {
         matches!(self.claim.pays, Pays::Only(_))
     }
 }

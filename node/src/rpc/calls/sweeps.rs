@@ -4,6 +4,7 @@ use super::send_coins::{outpoint, outpoint_in, Asked};
 use super::{close_channel, failed};
 use crate::node::Node;
 use crate::sweeper::{Order, Pending};
+use bitcoin::OutPoint;
 use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use fulmen_channel::onchain::claim::{Name, Pays};
 use fulmen_channel::params::Side;
@@ -34,13 +35,35 @@ pub async fn bump_fee(
         deadline_delta: request.deadline_delta,
     };
     let order = terms.order(node).await?;
-    if !node.services.sweeper.order(claim, order) {
-        return Err(failed(format!(
-            "{claim} is none of the pending sweeps: only outputs of channels that are closed by \
-             force are bumped"
-        )));
+    let sweeper = &node.services.sweeper;
+    let pending = sweeper.pending().into_iter().find(|it| it.wanted.outpoint() == claim);
+    let is_coin = node.money.wallet().coins().iter().any(|coin| coin.outpoint == claim);
+    may_bump(claim, pending.as_ref(), is_coin)?;
+    if !sweeper.order(claim, order) {
+        // A block took it just now.
+        return Err(failed(NOT_OURS));
     }
     Ok(rpc::BumpFeeResponse { status: "Successfully registered rbf-tx with sweeper".into() })
+}
+
+/// lnd's words, which clients compare.
+const NOT_OURS: &str = "the passed output does not belong to the wallet";
+
+/// Whether what is paid for an output can be changed: a pending sweep's, if the peer's signature
+/// does not fix the fee. `is_coin`: it is a coin of the wallet.
+fn may_bump(claim: OutPoint, pending: Option<&Pending>, is_coin: bool) -> Result<(), Status> {
+    match pending {
+        Some(pending) if pending.wanted.is_fixed() => Err(failed(format!(
+            "the fee of what takes {claim} is fixed: in a channel without anchors it is published \
+             as the peer signed it, at the feerate of the commitment"
+        ))),
+        Some(_) => Ok(()),
+        None if is_coin => Err(failed(format!(
+            "{claim} is none of the pending sweeps: only outputs of channels that are closed by \
+             force are bumped"
+        ))),
+        None => Err(failed(NOT_OURS)),
+    }
 }
 
 /// Says what may be paid to have our commitment confirm.
@@ -162,7 +185,7 @@ mod tests {
     use bitcoin::absolute::LockTime;
     use bitcoin::hashes::Hash;
     use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
-    use bitcoin::{OutPoint, Transaction, Txid};
+    use bitcoin::{Transaction, Txid};
     use fulmen_channel::onchain::claim::Claim;
     use fulmen_channel::params::CommitmentFormat;
     use fulmen_channel::transactions::delivery;
@@ -214,6 +237,21 @@ mod tests {
         claim.version = Some(version(2_500));
         let told = sweep(&claim);
         assert_eq!((told.broadcast_attempts, told.sat_per_vbyte), (3, 10));
+    }
+
+    #[test]
+    fn only_what_has_a_fee_of_ours_is_bumped() {
+        let words = |pending: Option<&Pending>, is_coin| {
+            let answer = may_bump(OutPoint::null(), pending, is_coin);
+            answer.map_err(|status| status.message().to_owned())
+        };
+        let mut claim = pending(Name::HE, CommitmentFormat::Anchors);
+        assert_eq!(words(Some(&claim), false), Ok(()));
+        let output = claim.wanted.claim.spend.output.clone();
+        claim.wanted.claim.pays = Pays::Only(output);
+        assert!(words(Some(&claim), false).unwrap_err().contains("is fixed"));
+        assert!(words(None, true).unwrap_err().contains("none of the pending sweeps"));
+        assert_eq!(words(None, false), Err(NOT_OURS.into()));
     }
 
     #[test]
