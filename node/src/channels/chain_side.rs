@@ -149,9 +149,18 @@ impl Driver {
             record.put(unit);
         }
         self.note_reserve();
-        match found {
-            Some(found) => unknown_spend(self.index, txid, found),
-            None => tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}"),
+        let htlcs = open.into_iter().flat_map(|open| open.contract.htlcs.values());
+        let in_flight = htlcs.map(|htlc| htlc.amount.floor()).reduce(Sat::saturating_add);
+        let in_flight = in_flight.unwrap_or_default();
+        match (found, told(spend, in_flight)) {
+            (Some(found), _) => unknown_spend(self.index, txid, found),
+            (_, Some((true, words))) => {
+                tracing::error!(channel = self.index, "F IS SPENT BY {txid}: {words}");
+            }
+            (_, Some((false, words))) => {
+                tracing::warn!(channel = self.index, "F is spent by {txid}: {words}");
+            }
+            _ => tracing::info!(channel = self.index, "F is spent by {txid}: {spend:?}"),
         }
         let watchers = std::mem::take(&mut self.close_watchers);
         Action::After(Box::new(move || {
@@ -257,6 +266,29 @@ impl Driver {
     }
 }
 
+/// What the operator must hear of a close (BOLT 5: of funds that may be lost), and whether it costs
+/// money for sure. `in_flight`: what HTLCs hold.
+fn told(spend: Spend, in_flight: Sat) -> Option<(bool, String)> {
+    match spend {
+        Spend::Other => Some((
+            true,
+            format!(
+                "the peer's commitment is newer than what this database knows, which is an old \
+                 copy or damaged. Our balance on it is claimed; what HTLCs on it hold cannot be, \
+                 nor told. {in_flight} are in HTLCs that we know of: these payments stay in flight"
+            ),
+        )),
+        Spend::Revoked => Some((
+            false,
+            "the peer published a commitment that it had revoked, a breach. All of it is claimed \
+             by penalties: keep the node and bitcoind running until the channel is closed, as what \
+             is not in a block when the peer's delay ends is lost"
+                .to_owned(),
+        )),
+        _ => None,
+    }
+}
+
 /// F is gone, and our books do not know how: says so, and what it brought.
 pub(super) fn unknown_spend(channel: u64, txid: Txid, found: Sat) {
     tracing::error!(
@@ -265,4 +297,20 @@ pub(super) fn unknown_spend(channel: u64, txid: Txid, found: Sat) {
          closing transaction that was agreed on here. Either this database is older than the \
          close, or somebody has our keys. It pays {found} to our wallet; nothing else is to be had"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operator_hears_of_money_that_may_be_lost() {
+        let newer = told(Spend::Other, Sat::new(70_000));
+        assert!(newer.is_some_and(|(lost, words)| lost && words.contains("70000")));
+        let breach = told(Spend::Revoked, Sat::ZERO);
+        assert!(breach.is_some_and(|(lost, words)| !lost && words.contains("breach")));
+        for usual in [Spend::Mutual, Spend::Local, Spend::Remote] {
+            assert_eq!(told(usual, Sat::new(70_000)), None);
+        }
+    }
 }
