@@ -84,3 +84,19 @@ fn found(tx: &bitcoin::Transaction) -> (Input, Input) {
     let depth = Input::FundingDepth { confirmations: 3, short_channel_id: 7 };
     (Input::FundingFound(Box::new(tx.clone())), depth)
 }
+
+/// A reorganisation takes F out: whoever paid for it publishes it again, once each time.
+#[test]
+fn the_funder_publishes_f_again_when_it_left_the_chain() {
+    let mut pair = Pair::open();
+    for party in [&mut pair.alice, &mut pair.bob] {
+        party.published.clear();
+    }
+    pair.confirms(0);
+    pair.confirms(0);
+    assert_eq!(pair.alice.published, [pair.alice.open().funding_tx.clone().unwrap()]);
+    assert!(pair.bob.published.is_empty());
+    pair.confirms(7);
+    pair.confirms(0);
+    assert_eq!(pair.alice.published.len(), 2);
+}

@@ -164,9 +164,8 @@ impl Open {
     /// the news about HTLCs that are not over.
     pub fn resume(&mut self, tools: &mut Tools<'_>) {
         self.watch(tools);
-        let unseen = self.life.short_channel_id.is_none() && self.life.spent_by.is_none();
-        if let Some(tx) = self.funding_tx.as_ref().filter(|_| unseen) {
-            tools.out.stage(Output::Broadcast(Box::new(tx.clone())));
+        if self.life.short_channel_id.is_none() {
+            self.publish_funding(tools);
         }
         self.republish(tools);
         self.watch_outputs(tools);
@@ -182,6 +181,14 @@ impl Open {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// F is in no block: whoever funded it publishes it, at a start and also when a reorganisation
+    /// took it out, deeper maybe than anybody else repeats it for.
+    pub(super) fn publish_funding(&self, tools: &mut Tools<'_>) {
+        if let Some(tx) = self.funding_tx.as_ref().filter(|_| self.life.spent_by.is_none()) {
+            tools.out.stage(Output::Broadcast(Box::new(tx.clone())));
         }
     }
 

@@ -50,6 +50,9 @@ impl Open {
         if self.life.short_channel_id != seen {
             self.life.short_channel_id = seen;
             self.dirty_life = true;
+            if seen.is_none() {
+                self.publish_funding(tools);
+            }
         }
         self.ready_if_due(tools);
     }
