@@ -34,9 +34,22 @@ pub enum CarrierError {
     /// The disk's.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// bitcoind reads its blocks anew (-reindex). It passes by itself.
+    #[error("bitcoind is still catching up with its network")]
+    Behind,
     /// None of the blocks that we remember is in the chain.
     #[error("the chain was reorganised deeper than the tower remembers")]
     TooDeep,
+}
+
+impl CarrierError {
+    fn passes(&self) -> bool {
+        match self {
+            CarrierError::Rpc(error) => !matches!(error, RpcError::Pruned(_)),
+            CarrierError::Behind => true,
+            CarrierError::Store(_) | CarrierError::TooDeep => false,
+        }
+    }
 }
 
 /// Follows the chain until `stop`.
@@ -66,7 +79,7 @@ pub async fn follow(
                 }
                 fresh = false;
             }
-            Ok(Err(CarrierError::Rpc(error))) if !matches!(error, RpcError::Pruned(_)) => {
+            Ok(Err(error)) if error.passes() => {
                 if !std::mem::replace(&mut down, true) {
                     tracing::warn!("{error}");
                 }
@@ -98,6 +111,10 @@ pub fn turn(tower: &Tower, rpc: &Rpc, fresh: bool) -> Result<(), CarrierError> {
     };
     if hash == info.bestblockhash && !fresh {
         return Ok(());
+    }
+    if info.initialblockdownload && best < height {
+        // Rolling back with it would help nobody, and goes deeper than we remember.
+        return Err(CarrierError::Behind);
     }
     while rpc.block_hash(height)? != Some(hash) {
         tracing::info!("block {height} is no longer in the chain");

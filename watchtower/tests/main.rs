@@ -6,6 +6,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod carrier;
 #[allow(dead_code)] // the contract's own stories use the rest
 #[path = "../../channel/tests/onchain/chain.rs"]
 mod chain;
