@@ -4,7 +4,7 @@ use super::blob::{Content, Numbers};
 use super::record::RestoredRecord;
 use super::single::Single;
 use crate::channels::record::{load_row, ChannelRecord};
-use crate::store::{Store, StoreError, Table};
+use crate::store::{KeyRange, Store, StoreError, Table};
 use bitcoin::OutPoint;
 use fulmen_channel::changeset::Row;
 use fulmen_channel::contract::commitments::State;
@@ -30,13 +30,32 @@ pub fn load(store: &Store) -> Result<Vec<Single>, StoreError> {
 }
 
 /// Every channel that the database has ever heard of.
-///
-/// # Errors
-/// [`StoreError`] when a row cannot be read.
-pub fn known(store: &Store) -> Result<BTreeSet<OutPoint>, StoreError> {
-    let channels = ChannelRecord::load_all(store)?.into_iter().map(|record| record.outpoint);
-    let restored = RestoredRecord::load_all(store)?.into_iter().map(|it| it.backup.outpoint);
-    Ok(channels.chain(restored).collect())
+pub struct Known {
+    outpoints: BTreeSet<OutPoint>,
+    /// Those that came to nothing, by number: any peer may have named any F for one.
+    forgotten: BTreeSet<u64>,
+}
+
+impl Known {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a row cannot be read.
+    pub fn load(store: &Store) -> Result<Known, StoreError> {
+        let channels = ChannelRecord::load_all(store)?.into_iter().map(|record| record.outpoint);
+        let restored = RestoredRecord::load_all(store)?.into_iter().map(|it| it.backup.outpoint);
+        let forgotten = store.scan(Table::Forgotten, &KeyRange::all(), usize::MAX, false)?;
+        let number = |(key, _): (Vec<u8>, Vec<u8>)| key.try_into().ok().map(u64::from_be_bytes);
+        Ok(Known {
+            outpoints: channels.chain(restored).collect(),
+            forgotten: forgotten.into_iter().filter_map(number).collect(),
+        })
+    }
+
+    /// Takes in a backup. Whether its channel is new.
+    pub fn insert(&mut self, single: &Single) -> bool {
+        !self.forgotten.contains(&single.index) && self.outpoints.insert(single.outpoint)
+    }
 }
 
 /// What peers are to keep: the backups, and how far the channels are that run.

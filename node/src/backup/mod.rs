@@ -111,10 +111,10 @@ impl Backups {
     async fn strangers(&self) -> Result<Vec<Single>, String> {
         let Some(sealed) = file::read(&self.path).await? else { return Ok(Vec::new()) };
         let path = self.path.display();
-        let known = catalog::known(&self.store).map_err(|error| error.to_string())?;
+        let mut known = catalog::Known::load(&self.store).map_err(|error| error.to_string())?;
         match self.vault.open_multi(&sealed) {
             Ok(mut singles) => {
-                singles.retain(|single| !known.contains(&single.outpoint));
+                singles.retain(|single| known.insert(single));
                 if !singles.is_empty() {
                     tracing::warn!(
                         "{path} holds {} channels that the database does not know: \

@@ -1,6 +1,6 @@
 //! From backups to rows: one for each channel that the database has never heard of.
 
-use super::catalog::known;
+use super::catalog::Known;
 use super::record::RestoredRecord;
 use super::single::Single;
 use crate::channels::record::{next_index, put_next_index};
@@ -15,9 +15,9 @@ pub fn plan(
     singles: &[Single],
     unit: &mut Unit,
 ) -> Result<Vec<RestoredRecord>, StoreError> {
-    let mut known = known(store)?;
+    let mut known = Known::load(store)?;
     let mut records = Vec::new();
-    for single in singles.iter().filter(|single| known.insert(single.outpoint)) {
+    for single in singles.iter().filter(|single| known.insert(single)) {
         let record = RestoredRecord::new(single.clone());
         record.put(unit);
         let peer = single.peer.serialize();

@@ -189,13 +189,14 @@ pub fn load_row<T: serde::de::DeserializeOwned>(
     rows.read(row).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-/// Deletes all that is kept of channel `index`.
+/// Deletes all that is kept of channel `index`, which came to nothing: only that it was there.
 ///
 /// # Errors
 /// [`StoreError`] when the database cannot be read.
 pub fn forget(store: &Store, index: u64, unit: &mut Unit) -> Result<(), StoreError> {
     unit.delete(ChannelRecord::TABLE, index.to_be_bytes());
     unit.delete(Note::TABLE, index.to_be_bytes());
+    unit.put(Table::Forgotten, index.to_be_bytes(), Vec::new());
     let range = KeyRange::prefix(&index.to_be_bytes());
     for (key, _) in store.scan(Table::ChannelRow, &range, usize::MAX, false)? {
         unit.delete(Table::ChannelRow, key);

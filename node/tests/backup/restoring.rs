@@ -3,7 +3,7 @@
 use super::{keys, single};
 use fulmen_channel::amount::{Height, Sat};
 use fulmen_node::backup::{restore, Backups, RestoredRecord, Single, Vault};
-use fulmen_node::channels::record::{next_index, SpendKind, SpentRecord};
+use fulmen_node::channels::record::{forget, next_index, SpendKind, SpentRecord};
 use fulmen_node::store::{Store, Table, Unit};
 use tempfile::tempdir;
 
@@ -75,6 +75,28 @@ async fn the_file_follows_the_database_and_forgets_nothing_it_alone_knows() {
     assert_eq!(*news.borrow(), [single(1, 5)]);
     let kept = vault.open_multi(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(kept, [single(1, 5), single(1, 3)]);
+}
+
+/// An opening that came to nothing is in no backup any more, and none brings it back.
+#[tokio::test]
+async fn what_was_forgotten_stays_forgotten() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("channel.backup");
+    let vault = Vault::new(&keys(1));
+    // The other is on the same F: whoever named that F first is not to blot out whose it is.
+    let other = Single { outpoint: single(1, 5).outpoint, ..single(1, 7) };
+    let both = [single(1, 5), other.clone()];
+    std::fs::write(&path, vault.seal_multi(&both).unwrap()).unwrap();
+    let store = Store::open(&directory.path().join("db")).unwrap();
+    let mut unit = Unit::new();
+    forget(&store, 5, &mut unit).unwrap();
+    store.commit(unit).await.unwrap();
+    let backups = Backups::new(&keys(1), store.clone(), path.clone());
+    backups.catch_up(&mut None).await.unwrap();
+    let kept = vault.open_multi(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(kept, [other]);
+    assert_eq!(restored(&store, &[single(1, 5)]), 0, "an old blob of its peer");
+    assert_eq!(restored(&store, &both), 1);
 }
 
 #[tokio::test]
