@@ -184,17 +184,14 @@ impl TowerClient {
         }
         let Some(known) = already(progress.standing, &small, welcome.session) else {
             let (theirs, ours) = (welcome.session.states, progress.standing.states);
+            progress.disowned(theirs)?;
             tracing::warn!(
                 channel,
                 "watchtower {} has {theirs} records of a session of which it acknowledged {ours}: \
-                 a new session begins",
-                tower.id
+                 a new session begins{}",
+                tower.id,
+                if theirs > ours { "; is this database an old copy?" } else { "" }
             );
-            if theirs < ours {
-                // Its word was worth nothing.
-                (progress.covered, progress.states) = Default::default();
-            }
-            progress.next_session();
             return Ok(());
         };
         let room = progress.max_states.saturating_sub(welcome.session.states);

@@ -45,6 +45,28 @@ impl Progress {
         })
     }
 
+    /// The tower says that it has so many records of this session, which is not what it
+    /// acknowledged: the next one begins. Not again in one that begins so: a tower that always says
+    /// so would have us begin sessions for ever.
+    ///
+    /// # Errors
+    /// In words, when it said so of the session before too.
+    pub(super) fn disowned(&mut self, theirs: u64) -> Result<(), String> {
+        let ours = self.standing.states;
+        if ours == 0 && self.before.last() == Some(&0) {
+            return Err(format!(
+                "it has {theirs} records of a session in which it got none, and of the one before \
+                 too: it does not say what it has"
+            ));
+        }
+        if theirs < ours {
+            // Its word was worth nothing.
+            (self.covered, self.states) = Default::default();
+        }
+        self.next_session();
+        Ok(())
+    }
+
     /// The session is used up: the next one begins.
     pub fn next_session(&mut self) {
         self.before.push(self.standing.states);
@@ -116,6 +138,24 @@ mod tests {
     use super::*;
     use fulmen_channel::changeset::encode;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_tower_that_never_says_what_it_has_gets_no_sessions_without_end() {
+        let mut progress = Progress { full: 3, before: vec![7, 7, 7], ..Progress::default() };
+        progress.standing.states = 5;
+        progress.covered.add(0, 26);
+        assert_eq!(progress.disowned(9), Ok(()), "more than ours");
+        assert_eq!((progress.full, progress.covered.count()), (4, 26));
+        assert_eq!(progress.disowned(9), Ok(()), "an old copy may be two sessions behind");
+        for _ in 0..3 {
+            progress.disowned(9).unwrap_err();
+        }
+        assert_eq!((progress.full, progress.before.as_slice()), (5, [7, 7, 7, 5, 0].as_slice()));
+        // It takes records after all, and loses them.
+        progress.standing.states = 2;
+        assert_eq!(progress.disowned(1), Ok(()));
+        assert_eq!((progress.full, progress.covered.count()), (6, 0));
+    }
 
     #[test]
     fn ranges_are_the_sets_that_they_stand_for() {
