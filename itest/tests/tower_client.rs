@@ -98,8 +98,8 @@ async fn a_private_tower_brings_the_cheaters_balance_home() -> Result<()> {
 }
 
 /// Somebody puts an old copy of Alice's database back while Bob is off: nobody but her tower knows
-/// that there is a later state.
-async fn a_tower_knows_better(private: bool) -> Result<()> {
+/// that there is a later state. It may be away too when Alice starts.
+async fn a_tower_knows_better(private: bool, late: bool) -> Result<()> {
     let cluster = Cluster::start()?;
     let bitcoind = cluster.bitcoind();
     let port = Port::free()?;
@@ -108,7 +108,7 @@ async fn a_tower_knows_better(private: bool) -> Result<()> {
     let named = format!("--{kind}={}@{}", tower.id, tower.address);
     let alice = Daemon::new(bitcoind, "alice", &["--wtclient.active", &named])?;
     alice.starts().await?;
-    let tower = tower.again_for(bitcoind, Some(alice.id()?))?;
+    let mut tower = tower.again_for(bitcoind, Some(alice.id()?))?;
     let bob = cluster.daemon("bob").await?;
     alice.receives_coins(Sat::new(2_000_000)).await?;
     alice.connects(&bob).await?;
@@ -129,7 +129,15 @@ async fn a_tower_knows_better(private: bool) -> Result<()> {
     bob.stops().await?;
     std::fs::rename(copy, database(&alice))?;
 
+    if late {
+        tower.process.kill();
+    }
     alice.starts().await?;
+    if late {
+        alice.is_at_tip().await?;
+        assert!(alice.pending_channels().await?.waiting_close_channels.is_empty());
+        tower = tower.again_for(bitcoind, Some(alice.id()?))?;
+    }
     alice
         .until("the channel is not run", async || {
             let waiting = alice.pending_channels().await?.waiting_close_channels;
@@ -155,10 +163,15 @@ async fn a_tower_knows_better(private: bool) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_altruist_tower_knows_an_old_copy_of_the_database() -> Result<()> {
-    a_tower_knows_better(false).await
+    a_tower_knows_better(false, false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tower_that_is_away_at_the_start_tells_it_later() -> Result<()> {
+    a_tower_knows_better(false, true).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_tower_knows_an_old_copy_of_the_database() -> Result<()> {
-    a_tower_knows_better(true).await
+    a_tower_knows_better(true, false).await
 }

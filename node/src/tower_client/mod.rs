@@ -25,6 +25,7 @@ pub use report::{Covered, Session, Stats};
 pub use witness::ask_towers;
 
 use crate::backup::Vault;
+use crate::channels::registry::Registry;
 use crate::keys::KeyRing;
 use crate::store::{Store, Table, Unit};
 use bitcoin::secp256k1::PublicKey;
@@ -83,6 +84,10 @@ pub struct TowerClient {
     stop: OnceLock<watch::Sender<bool>>,
     /// The towers that have a task.
     served: Mutex<BTreeSet<PublicKey>>,
+    /// Of which channels each tower was not asked since the start how far it knows them to be.
+    unasked: Mutex<BTreeMap<PublicKey, BTreeMap<u64, OutPoint>>>,
+    /// Who hears what towers know.
+    registry: OnceLock<Registry>,
     /// Held while progress with a tower is read, acted on and written.
     turns: Mutex<BTreeMap<PublicKey, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -122,6 +127,8 @@ impl TowerClient {
             counts: Counts::default(),
             stop: OnceLock::new(),
             served: Mutex::default(),
+            unasked: Mutex::default(),
+            registry: OnceLock::new(),
             turns: Mutex::default(),
         })
     }

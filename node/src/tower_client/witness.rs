@@ -11,7 +11,8 @@ use crate::desk::{decode_as, encode};
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::OutPoint;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long the start waits for towers. One that answers later is heard all the same.
@@ -63,18 +64,51 @@ impl TowerClient {
         }
         Ok(number)
     }
+
+    fn unasked(&self) -> MutexGuard<'_, BTreeMap<PublicKey, BTreeMap<u64, OutPoint>>> {
+        self.unasked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks this tower, once after a start, how far it knows our channels to be, and tells them.
+    ///
+    /// # Errors
+    /// In words, when it does not answer: what it was not asked yet is left for the next time.
+    pub(super) async fn ask_notes(&self, tower: &Tower) -> Result<(), String> {
+        loop {
+            let left = self.unasked().get(&tower.id).and_then(|left| {
+                left.first_key_value().map(|(channel, funding)| (*channel, *funding))
+            });
+            let Some((channel, funding)) = left else { return Ok(()) };
+            let number = self.witnessed(tower, (channel, funding)).await?;
+            let handle = self.registry.get().and_then(|registry| registry.by_index(channel));
+            if let (Some(number), Some(handle)) = (number, handle) {
+                handle.tell(ToChannel::Witnessed(number)).await;
+            }
+            if let Some(left) = self.unasked().get_mut(&tower.id) {
+                left.remove(&channel);
+            }
+        }
+    }
 }
 
 /// Asks every tower how far it knows our channels to be, and tells them. Returns when all have
-/// answered, or after a while: no answer holds up the start.
+/// answered, or after a while: no answer holds up the start. Who does not answer is asked again
+/// before it is told anything.
 pub async fn ask_towers(services: &Arc<Services>) {
-    let channels: Vec<(u64, OutPoint)> = (services.registry.all().iter())
+    let channels: BTreeMap<u64, OutPoint> = (services.registry.all().iter())
         .filter_map(|handle| Some((handle.index, handle.outpoint?)))
         .collect();
     let towers = services.towers.towers();
+    // It is started once.
+    let _ = services.towers.registry.set(services.registry.clone());
+    *services.towers.unasked() = towers.iter().map(|it| (it.id, channels.clone())).collect();
     let asked = towers.into_iter().filter(|tower| tower.active).map(|tower| {
-        let (services, channels) = (services.clone(), channels.clone());
-        tokio::spawn(async move { ask_one(&services, &tower, &channels).await })
+        let services = services.clone();
+        tokio::spawn(async move {
+            if let Err(why) = services.towers.ask_notes(&tower).await {
+                tracing::warn!("watchtower {} bears no witness yet: {why}", tower.id);
+            }
+        })
     });
     let asked: Vec<_> = asked.collect();
     let all = async {
@@ -85,23 +119,6 @@ pub async fn ask_towers(services: &Arc<Services>) {
     };
     if tokio::time::timeout(PATIENCE, all).await.is_err() {
         tracing::warn!("not all watchtowers answer: the start does not wait for them");
-    }
-}
-
-async fn ask_one(services: &Services, tower: &Tower, channels: &[(u64, OutPoint)]) {
-    for channel in channels {
-        match services.towers.witnessed(tower, *channel).await {
-            Ok(Some(number)) => {
-                if let Some(handle) = services.registry.by_index(channel.0) {
-                    handle.tell(ToChannel::Witnessed(number)).await;
-                }
-            }
-            Ok(None) => {}
-            Err(why) => {
-                tracing::warn!("watchtower {} bears no witness: {why}", tower.id);
-                return;
-            }
-        }
     }
 }
 
