@@ -7,6 +7,7 @@ use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::Transaction;
 use bitcoincore_rpc::RpcApi as _;
 
+use crate::command_line::says;
 use crate::two_daemons::CAPACITY;
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::Result;
@@ -315,5 +316,70 @@ async fn preimages_and_a_fee_spike_on_chain() -> Result<()> {
         let made = payments.iter().filter(|it| it.status() == PaymentStatus::Succeeded);
         assert_eq!(made.count(), payments.len());
     }
+    Ok(())
+}
+
+/// Alice closes by force and Bob takes his balance: fulmen-cli says what may be paid for both, and
+/// why not for other outputs.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_says_what_may_be_paid() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let (alice, bob, channel) = cluster.pair(CAPACITY).await?;
+    alice.pays(&bob, Msat::new(300_000_000)).await?;
+    alice.quiet_channel().await?;
+    let point = channel.channel_point.as_str();
+    let bumps = |daemon, call, what: &str, words: &[&str]| {
+        says(daemon, &[&["wallet", call, what], words].concat())
+    };
+    let refuses = |daemon, call, what: &str| {
+        bumps(daemon, call, what, &["--conf_target=3"]).expect_err("it must not").to_string()
+    };
+    let early = refuses(&alice, "bumpforceclosefee", point);
+    assert!(early.contains("the channel has no anchor to pay by"), "{early}");
+    let known = cluster.bitcoind().mempool()?.len();
+    alice.begins_to_close(&channel, true).await?;
+    let published = async || Ok((sweeps(&alice).await?.len() == 1).then_some(()));
+    alice.until("its commitment waits for a block", published).await?;
+    for rate in ["--conf_target=3", "--sat_per_vbyte=30"] {
+        let status = bumps(&alice, "bumpforceclosefee", point, &[rate])?;
+        assert!(status["status"].as_str().unwrap().starts_with("Successfully"), "{status}");
+    }
+    pays_for_its_commitment(&alice, known).await?;
+    alice
+        .until("a child pays 30 sat/vB for both", async || {
+            Ok(best_ancestor_rate(&cluster)?.filter(|rate| (29.0..32.0).contains(rate)))
+        })
+        .await?;
+    // No HTLC is at stake; what may be paid for the commitment is shown all the same.
+    let risk = says(&alice, &["channel", "risk", "--json"])?["channels"][0].clone();
+    let budget = sweeps(&alice).await?[0].budget;
+    let number = |name: &str| risk[name].to_string().replace('"', "");
+    assert_eq!((number("at_risk_sat"), number("fee_budget_sat")), ("0".into(), budget.to_string()));
+    assert!(budget > 0);
+
+    cluster.bitcoind().mine(1)?;
+    let delivery = bob
+        .until("his balance is to be taken", async || {
+            let sweep = sweeps(&bob).await?.into_iter().next();
+            let sweep = sweep.filter(|it| it.witness_type() == CommitmentToRemoteConfirmed);
+            Ok(sweep
+                .and_then(|it| it.outpoint)
+                .map(|it| format!("{}:{}", it.txid_str, it.output_index)))
+        })
+        .await?;
+    bumps(&bob, "bumpfee", &delivery, &["--conf_target=3"])?;
+    bumps(&bob, "bumpfee", &delivery, &["--sat_per_vbyte=25"])?;
+    bob.until("25 sat/vB is offered", async || {
+        let sweeps = sweeps(&bob).await?;
+        Ok(sweeps.iter().any(|sweep| sweep.sat_per_vbyte == 25).then_some(()))
+    })
+    .await?;
+    let both = bumps(&bob, "bumpfee", &delivery, &["--conf_target=3", "--sat_per_vbyte=25"]);
+    assert!(both.unwrap_err().to_string().contains("not both"));
+    let foreign = refuses(&bob, "bumpfee", &format!("{}:0", "11".repeat(32)));
+    assert!(foreign.contains("the passed output does not belong to the wallet"), "{foreign}");
+    let unspent = says(&alice, &["listunspent"])?["utxos"][0]["outpoint"].clone();
+    let coin = refuses(&alice, "bumpfee", unspent.as_str().unwrap());
+    assert!(coin.contains("is none of the pending sweeps"), "{coin}");
     Ok(())
 }
