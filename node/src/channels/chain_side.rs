@@ -69,7 +69,11 @@ impl Driver {
         self.tell(Input::FundingFound(tx));
         if let Some(record) = &mut self.record {
             record.funding_block = Some((height, index));
+            let accepted = !record.initiator;
             self.save_record();
+            if accepted {
+                self.warn_of_missing_reserve();
+            }
         }
         self.depth(height, index);
     }
@@ -245,12 +249,12 @@ impl Driver {
         self.services().registry.set_reserve(self.index, needed);
     }
 
-    /// Tells whether F of a peer's channel is in no block: it may never be.
-    pub(super) fn note_promise(&self) {
-        if let Some(record) = &self.record {
-            let promised = !record.initiator && record.funding_block.is_none();
-            self.services().registry.set_promised(self.index, promised);
-        }
+    /// Tells whether F of a peer's channel is in no block: it may never be. A zero-conf channel is
+    /// of a peer that the operator trusts, and used as it is.
+    pub(in crate::channels) fn note_promise(&self) {
+        let (Some(record), Some(open)) = (&self.record, self.channel.funded()) else { return };
+        let waits = record.funding_block.is_none() && !open.contract.params.zero_conf();
+        self.services().registry.set_promised(self.index, waits && !record.initiator);
     }
 
     pub(super) fn save_record(&mut self) {

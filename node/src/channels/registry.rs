@@ -135,11 +135,12 @@ impl Registry {
             without.insert(index);
         }
     }
-    /// How many channels the wallet keeps a reserve for.
+    /// How many channels the wallet keeps a reserve for. Promises lock none of it.
     pub fn reserves(&self) -> u32 {
         let channels = lock(&self.inner.channels);
         let without = lock(&self.inner.without_reserve);
-        let with = channels.keys().filter(|index| !without.contains(index));
+        let promised = lock(&self.inner.promised);
+        let with = channels.keys().filter(|it| !without.contains(it) && !promised.contains(it));
         u32::try_from(with.count()).unwrap_or(u32::MAX)
     }
     /// Takes in that a peer begins to open channel `index`, unless too many are promised by peers
@@ -317,8 +318,10 @@ mod tests {
         assert!((1..=50).all(|n| opens(n, peer(n))));
         assert!(!opens(51, peer(51)) && !opens(51, peer(1)));
         assert!(!registry.knows(&peer(1)));
+        assert_eq!(registry.reserves(), 0, "they lock no money");
         // One comes true: its peer may open another, and a stranger has its place.
         registry.set_promised(1, false);
+        assert_eq!(registry.reserves(), 1);
         assert!(registry.knows(&peer(1)) && opens(51, peer(1)) && opens(52, peer(52)));
         assert!(!opens(53, peer(53)));
         // One is forgotten, and one of a block that is gone is a promise again.

@@ -121,7 +121,9 @@ impl Driver {
         self.services.registry.opened(self.index, channel_id);
         self.note_reserve();
         tracing::info!(channel = self.index, "channel {outpoint} with {} is signed", self.peer);
-        self.warn_of_missing_reserve();
+        if self.opening.is_some() {
+            self.warn_of_missing_reserve();
+        }
         if let Err(error) = self.services.stay_connected(&self.peer) {
             tracing::warn!("the address of {} cannot be read: {error}", self.peer);
         }
@@ -130,7 +132,7 @@ impl Driver {
 
     /// Who opens keeps the anchor reserve, or does not open; who is opened to may have no coins yet,
     /// and is not refused for it, as lnd does not.
-    fn warn_of_missing_reserve(&self) {
+    pub(in crate::channels) fn warn_of_missing_reserve(&self) {
         let missing = self.services.funds.missing_reserve();
         if missing > Sat::ZERO {
             tracing::warn!(

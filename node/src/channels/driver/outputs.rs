@@ -158,6 +158,7 @@ impl Driver {
         (self.record_changed, self.backup_changed) = (true, true);
         let (id, capacity) = (open.channel_id(), open.contract.funding.capacity);
         self.services.registry.set_capacity(id, capacity);
+        self.note_promise();
     }
 
     pub(in crate::channels) async fn send(&mut self, message: WireMessage) {
