@@ -151,7 +151,8 @@ impl Breach {
         let (txid, breach) = (tx.compute_txid(), self.commitment.compute_txid());
         if txid == breach {
             self.confirmed = Some(at);
-            self.takings.values_mut().for_each(|taking| taking.since = taking.since.max(at));
+            // Second stages went when it did.
+            self.takings.values_mut().for_each(|taking| taking.since = at);
             return true;
         }
         let mut concerned = false;
@@ -179,6 +180,9 @@ impl Breach {
         self.signed.retain(|outpoint, _| self.takings.contains_key(outpoint));
         for taking in self.takings.values_mut() {
             taking.spent = taking.spent.filter(|(_, at)| *at < height);
+            // Or it would pay no more until the chain is as long as it was.
+            let last = height.minus(1);
+            taking.version = taking.version.map(|(feerate, at)| (feerate, at.min(last)));
         }
         *self != before
     }

@@ -194,6 +194,24 @@ fn a_reorganisation_opens_what_was_taken_again() {
 }
 
 #[test]
+fn a_remedy_pays_more_in_time_on_a_shorter_chain_too() {
+    let (pair, kept) = a_life(CommitmentFormat::Anchors);
+    let old = the_largest(&kept);
+    let means = vec![Means::Private(private(&pair).punisher(&old.tx).unwrap())];
+    let mut breach = Breach::new(&old.tx, Height::new(500), means).unwrap();
+    assert!(breach.remedies(Height::new(500), FEERATE).1);
+    let (remedies, _) = breach.remedies(Height::new(560), FEERATE);
+    assert!(breach.see(&remedies[0], Height::new(561)));
+    // A hundred blocks are gone, and the commitment is in an earlier one than before.
+    assert!(breach.unsee(Height::new(462)));
+    assert!(breach.see(&old.tx, Height::new(462)));
+    let taking = breach.takings.values().next().unwrap();
+    assert_eq!((taking.since, taking.spent), (Height::new(462), None));
+    let (again, dearer) = breach.remedies(Height::new(540), FEERATE);
+    assert!(dearer && again[0].output[0].value < remedies[0].output[0].value);
+}
+
+#[test]
 fn a_record_is_small_and_opens_for_its_transaction_only() {
     for format in FORMATS {
         let (pair, kept) = a_life(format);
