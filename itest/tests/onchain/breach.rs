@@ -1,13 +1,15 @@
 //! Fifty random states of one channel, each of them published after it was revoked: all of it goes
-//! to the wronged side, whether the cheater then races or not.
+//! to the wronged side, whether the cheater then races or not, and whether HTLCs have expired.
 
-use super::story::{InFlight, Row, Story, Trouble, Who};
+use super::story::{InFlight, Row, Story, Trouble, Who, DUST};
+use super::table::{HE_FEE, HT_FEE};
 use super::towers::keeps;
 use crate::chain_box::claims::support::{preimage, Pair, Party};
 use crate::chain_box::claims::World;
 use fulmen_channel::contract::htlc::Removal;
-use fulmen_channel::params::CommitmentFormat::Anchors;
+use fulmen_channel::params::CommitmentFormat::{self, Anchors, StaticRemoteKey};
 use fulmen_channel::params::Side;
+use fulmen_itest::chainbox::ChainBox;
 use fulmen_watchtower::record::Unrevoked;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -19,7 +21,7 @@ fn step(pair: &mut Pair, dice: &mut StdRng, n: u64) -> bool {
     let before = pair.bob.open().contract.state.local_number;
     let pays = dice.gen_bool(0.5);
     if dice.gen_bool(0.6) {
-        let sat = if dice.gen_bool(0.2) { 300 } else { dice.gen_range(1_000..20_000) };
+        let sat = if dice.gen_bool(0.2) { DUST } else { dice.gen_range(2_000..20_000) };
         let payer = if pays { &mut pair.alice } else { &mut pair.bob };
         // Refused when it has no money left for it: then nothing happens.
         let _ = payer.handle(Party::offer(n, sat * 1_000));
@@ -39,18 +41,34 @@ fn step(pair: &mut Pair, dice: &mut StdRng, n: u64) -> bool {
     pair.bob.open().contract.state.local_number > before
 }
 
-/// A channel, and its states that were revoked: Bob as he was, what Alice kept of it for towers,
-/// whether he will race.
+/// A state that was revoked.
+pub struct Cheat {
+    /// Bob as he was.
+    pub bob: Party,
+    /// What Alice kept of it for towers.
+    pub unrevoked: Unrevoked,
+    /// Whether he will race.
+    pub racing: bool,
+    /// Whether its HTLCs have expired when it is published.
+    pub late: bool,
+}
+
+/// A channel, and its states that were revoked.
 pub struct Life {
     world: World,
-    pub cheats: Vec<(Party, Unrevoked, bool)>,
+    format: CommitmentFormat,
+    /// The chain when all HTLCs have expired.
+    late: ChainBox,
+    pub cheats: Vec<Cheat>,
 }
 
 const SEED: u64 = 20_261_121;
+/// When all HTLCs have expired, after F.
+const LATE: u32 = 400;
 
-pub fn a_life() -> Life {
+pub fn a_life(format: CommitmentFormat) -> Life {
     let mut dice = StdRng::seed_from_u64(SEED);
-    let mut world = World::open(Anchors, 24);
+    let mut world = World::open(format, 24);
     let pair = &mut world.pair;
     pair.alice_pays(400_000_000, 0);
     let mut cheats = Vec::new();
@@ -64,23 +82,51 @@ pub fn a_life() -> Life {
         }
     }
     cheats.truncate(STATES);
-    let mut races = |(cheat, unrevoked)| (cheat, unrevoked, dice.gen_bool(0.5));
-    let cheats: Vec<_> = cheats.into_iter().map(&mut races).collect();
-    let htlcs = |cheat: &Party| cheat.open().contract.htlcs.len();
-    let in_flight = cheats.iter().map(|(cheat, ..)| htlcs(cheat)).max().unwrap();
+    let mut cheats_so = |(bob, unrevoked)| Cheat {
+        bob,
+        unrevoked,
+        racing: dice.gen_bool(0.5),
+        late: dice.gen_bool(0.4),
+    };
+    let cheats: Vec<_> = cheats.into_iter().map(&mut cheats_so).collect();
+    let in_flight = cheats.iter().map(|cheat| cheat.bob.open().contract.htlcs.len()).max().unwrap();
     assert!(in_flight > 8, "the states are worth little: {in_flight}");
-    Life { world, cheats }
+    let mut late = world.chain_box.clone();
+    late.mine(LATE);
+    Life { world, format, late, cheats }
 }
 
 impl Life {
-    pub fn row(&self, racing: bool) -> Row {
-        let (who, in_flight) = (Who::Revoked, InFlight::Twenty);
-        Row { format: Anchors, who, in_flight, known: racing, racing, trouble: Trouble::Nothing }
+    pub fn story(&self, cheat: &Cheat) -> Story {
+        let Cheat { racing, late, .. } = *cheat;
+        let who = if late { Who::Late } else { Who::Revoked };
+        let (format, in_flight, trouble) = (self.format, InFlight::Twenty, Trouble::Nothing);
+        let row = Row { format, who, in_flight, known: racing, racing, trouble };
+        let sides = (Party::restored(&self.world.pair.alice), Party::restored(&cheat.bob));
+        let chain_box = if late { &self.late } else { &self.world.chain_box };
+        Story::of(row, chain_box.clone(), self.world.coins.clone(), sides)
+    }
+}
+
+impl Cheat {
+    /// What a side has in HTLCs that it offered, and in how many; in those with an output, or all.
+    pub fn offered(&self, by: Side, all: bool) -> (u64, u64) {
+        let htlcs = self.bob.open().contract.htlcs.iter().filter(|((it, _), _)| *it == by);
+        let values = htlcs.map(|(_, htlc)| htlc.amount.msat() / 1_000);
+        let values = values.filter(|sat| all || *sat > DUST);
+        values.fold((0, 0), |(sum, count), sat| (sum + sat, count + 1))
     }
 
-    pub fn story(&self, row: Row, cheat: Party) -> Story {
-        let sides = (Party::restored(&self.world.pair.alice), cheat);
-        Story::of(row, self.world.chain_box.clone(), self.world.coins.clone(), sides)
+    /// What the cheater moves by second stages that are mined first, and what these leave to miners:
+    /// he has every preimage, and takes back what has expired.
+    pub fn moves(&self, format: CommitmentFormat) -> (u64, u64) {
+        let offered = |by, so| if so { self.offered(by, false) } else { (0, 0) };
+        let (he, ht) =
+            (offered(Side::Remote, self.racing), offered(Side::Local, self.racing && self.late));
+        match format {
+            Anchors => (he.0 + ht.0, 0),
+            StaticRemoteKey => (he.0 + ht.0, he.1 * HE_FEE + ht.1 * HT_FEE),
+        }
     }
 }
 
@@ -94,19 +140,31 @@ pub fn cheater_has_every_preimage(story: &mut Story) {
     }
 }
 
-#[test]
-fn every_revoked_state_of_a_channel_is_taken_whole() {
-    let life = a_life();
-    for (state, (cheat, _, racing)) in life.cheats.iter().enumerate() {
-        let mut story = life.story(life.row(*racing), Party::restored(cheat));
+fn every_state(format: CommitmentFormat) {
+    let life = a_life(format);
+    for (state, cheat) in life.cheats.iter().enumerate() {
+        let mut story = life.story(cheat);
         story.publishes();
-        if *racing {
+        if cheat.racing {
             cheater_has_every_preimage(&mut story);
         }
         story.ends();
         let (sum, fees) = story.alice_earned();
-        let all = 1_000_000 - 660 - story.left;
-        assert_eq!(sum + fees, all, "state {state} of seed {SEED}, racing: {racing}");
-        assert_eq!(story.bob_earned(), 0, "state {state} of seed {SEED}");
+        let anchors = if format == Anchors { 660 } else { 0 };
+        let all = 1_000_000 - anchors - story.left - cheat.moves(format).1;
+        let Cheat { racing, late, .. } = cheat;
+        let what = format!("state {state} of seed {SEED}, racing: {racing}, late: {late}");
+        assert_eq!(sum + fees, all, "{what}");
+        assert_eq!(story.bob_earned(), 0, "{what}");
     }
+}
+
+#[test]
+fn every_revoked_state_of_a_channel_is_taken_whole() {
+    every_state(Anchors);
+}
+
+#[test]
+fn every_revoked_state_of_a_static_remotekey_channel_is_taken_whole() {
+    every_state(StaticRemoteKey);
 }

@@ -408,6 +408,11 @@ impl Story {
         self.missed = Some(Vec::new());
     }
 
+    /// What she has not seen while her node is off.
+    pub fn missed(&self) -> impl Iterator<Item = &Event> {
+        self.missed.iter().flatten()
+    }
+
     /// It is back, and sees each block that it has missed; what was in the mempool then is gone.
     pub fn alice_returns(&mut self) {
         let missed = self.missed.take().unwrap_or_default();
