@@ -157,12 +157,13 @@ async fn a_private_tower_on_its_own_takes_the_cheaters_balance_again_after_a_reo
 
     bitcoind.rpc().send_raw_transaction(&breach)?;
     bitcoind.mine(1)?;
-    // bitcoind goes away; then the block that the remedy is in goes away.
+    // bitcoind goes away; then the block that the remedy is in goes away, with 19 above it.
     bitcoind.restart()?;
     let first = mined(&bitcoind, 1)?;
     assert!(first > Sat::new(250_000) && first < Sat::new(300_000), "{first}");
-    let tip = bitcoind.rpc().get_best_block_hash()?;
-    bitcoind.rpc().invalidate_block(&tip)?;
+    let block = bitcoind.rpc().get_best_block_hash()?;
+    bitcoind.mine_others(19)?;
+    bitcoind.rpc().invalidate_block(&block)?;
     // What bitcoind itself still has of it is gone too.
     bitcoind.restart_with(&["-persistmempool=0"])?;
     let again = mined(&bitcoind, 1)?;

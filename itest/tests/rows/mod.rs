@@ -25,6 +25,7 @@ mod money;
 mod spike;
 mod story;
 mod table;
+mod watched;
 mod world;
 
 use std::collections::BTreeSet;
@@ -100,4 +101,20 @@ async fn an_earlier_version_of_a_claim_gets_into_the_block() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_peer_takes_one_of_the_outputs_that_we_take_together() -> Result<()> {
     harder::the_peer_takes_one_of_a_batch().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_tower_watches_and_six_blocks_are_gone_after_each_step() -> Result<()> {
+    story::plays(&watched::SHAKEN).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_altruist_tower_watches_and_six_blocks_are_gone_after_each_step() -> Result<()> {
+    story::plays(&watched::SEALED_SHAKEN).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_feerate_jumps_from_1_to_300_sat_per_vbyte_while_a_private_tower_watches() -> Result<()>
+{
+    watched::through_a_spike().await
 }

@@ -12,7 +12,7 @@ use super::table::{row, Group, Htlc, InFlight, Who, RACING};
 use crate::sweeps::best_ancestor_rate;
 
 /// Outputs of less are not worth a claim at 300 sat/vB.
-const WORTH: u64 = 100_000;
+pub const WORTH: u64 = 100_000;
 
 static SPIKE: Group = Group {
     name: "spike",

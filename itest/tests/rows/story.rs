@@ -53,8 +53,13 @@ pub async fn plays(group: &'static Group) -> Result<()> {
     if group.away {
         let htlcs = play.world.channels.iter().flat_map(|channel| &channel.htlcs);
         let expired = htlcs.map(|htlc| htlc.expiry).max().unwrap_or(0);
-        // What is done when all HTLCs have expired is done.
-        play.goes_on(Here { alice: false, bob: group.races, tower }, Some(expired + 3)).await?;
+        // What is done when all HTLCs have expired is done, however often.
+        let more = if group.reorgs { 20 } else { 3 };
+        play.goes_on(Here { alice: false, bob: group.races, tower }, Some(expired + more)).await?;
+        if group.reorgs {
+            // It is deep enough for what happens when she is back.
+            play.world.bitcoind().mine(6)?;
+        }
         play.world.alice.starts().await?;
     } else {
         play.confirms().await?;
