@@ -99,14 +99,16 @@ async fn a_private_tower_brings_the_cheaters_balance_home() -> Result<()> {
 
 /// Somebody puts an old copy of Alice's database back while Bob is off: nobody but her tower knows
 /// that there is a later state. It may be away too when Alice starts.
-async fn a_tower_knows_better(private: bool, late: bool) -> Result<()> {
+async fn a_tower_knows_better(private: bool, late: bool, max_updates: u32) -> Result<()> {
     let cluster = Cluster::start()?;
     let bitcoind = cluster.bitcoind();
     let port = Port::free()?;
     let tower = Tower::on(bitcoind, port.address(), None)?;
     let kind = if private { "wtclient.privatetower" } else { "wtclient.tower" };
     let named = format!("--{kind}={}@{}", tower.id, tower.address);
-    let alice = Daemon::new(bitcoind, "alice", &["--wtclient.active", &named])?;
+    let max_updates = format!("--wtclient.max-updates={max_updates}");
+    let flags = ["--wtclient.active", &named, &max_updates];
+    let alice = Daemon::new(bitcoind, "alice", &flags)?;
     alice.starts().await?;
     let mut tower = tower.again_for(bitcoind, Some(alice.id()?))?;
     let bob = cluster.daemon("bob").await?;
@@ -163,15 +165,21 @@ async fn a_tower_knows_better(private: bool, late: bool) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_altruist_tower_knows_an_old_copy_of_the_database() -> Result<()> {
-    a_tower_knows_better(false, false).await
+    a_tower_knows_better(false, false, 100).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tower_that_is_away_at_the_start_tells_it_later() -> Result<()> {
-    a_tower_knows_better(false, true).await
+    a_tower_knows_better(false, true, 100).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_tower_knows_an_old_copy_of_the_database() -> Result<()> {
-    a_tower_knows_better(true, false).await
+    a_tower_knows_better(true, false, 100).await
+}
+
+/// The copy knows of full sessions only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_session_of_a_tower_tells_of_an_old_copy_of_the_database() -> Result<()> {
+    a_tower_knows_better(false, false, 1).await
 }

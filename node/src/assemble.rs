@@ -54,7 +54,7 @@ pub async fn node(
     let genesis = genesis_block(config.network).block_hash();
     let own = (store.clone(), keys.clone());
     let named = (config.towers_active, config.towers.as_slice());
-    let towers = TowerClient::new(named, config.tower_feerate, own, genesis)?;
+    let towers = TowerClient::new(named, config.tower_policy, own, genesis)?;
     let services = Arc::new(Services {
         towers: Arc::new(towers),
         store,

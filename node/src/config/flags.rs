@@ -78,6 +78,7 @@ pub const FLAGS: &[Flag] = &[
     flag("wtclient.tower", List, "", "PUBKEY@HOST:PORT of a tower that gets sealed records"),
     flag("wtclient.privatetower", List, "", "one's own tower: it gets a secret of each channel"),
     flag("wtclient.sweep-fee-rate", Value, "10", "what remedies in sealed records pay, in sat/vB"),
+    flag("wtclient.max-updates", Value, "100000", "states in one session with a tower, at most"),
     flag("watchtower.active", Switch, "", "be a watchtower for others (docs/watchtower.md)"),
     flag("watchtower.listen", List, ":9911", "where its clients connect to, IP:PORT"),
     flag("watchtower.externalip", List, "", "where they reach it, told by `fulmen-cli tower info`"),

@@ -11,7 +11,7 @@ pub use page::{page, SAMPLE};
 
 use crate::log::Levels;
 use crate::peer::features::Protocol;
-use crate::tower_client::TowerAt;
+use crate::tower_client::{Policy, TowerAt};
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::Network;
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
@@ -159,8 +159,8 @@ pub struct Config {
     pub towers_active: bool,
     /// The watchtowers that are named here; others may be added by command.
     pub towers: Vec<TowerAt>,
-    /// What remedies pay that are signed beforehand.
-    pub tower_feerate: FeeratePerKw,
+    /// What sealed records are made with.
+    pub tower_policy: Policy,
     /// Where the watchtower for others keeps what it has; none if there is no such tower.
     pub tower_dir: Option<PathBuf>,
     /// Where it listens.
@@ -240,7 +240,7 @@ impl Config {
             zero_conf_peers: zero_conf_peers(&given)?,
             towers_active: given.switch("wtclient.active")?,
             towers: towers(&given)?,
-            tower_feerate: tower_feerate(&given)?,
+            tower_policy: tower_policy(&given)?,
             tower_dir,
             tower_listen: given.all("watchtower.listen", |text| address::socket(text, 9911))?,
             tower_external_ips: given
@@ -423,10 +423,11 @@ fn tower_dir(
     Ok(active.then(|| base.join("bitcoin").join(network_name(network))))
 }
 
-/// A vbyte is 4 units of weight.
-fn tower_feerate(given: &Given) -> Result<FeeratePerKw, ConfigError> {
+fn tower_policy(given: &Given) -> Result<Policy, ConfigError> {
+    // A vbyte is 4 units of weight.
     let per_vb: u32 = given.number("wtclient.sweep-fee-rate", 1, 10_000)?;
-    Ok(FeeratePerKw::new(per_vb.saturating_mul(250)).max(FeeratePerKw::FLOOR))
+    let feerate = FeeratePerKw::new(per_vb.saturating_mul(250)).max(FeeratePerKw::FLOOR);
+    Ok(Policy { feerate, max_updates: given.number("wtclient.max-updates", 1, 1_000_000)? })
 }
 
 fn policy(given: &Given) -> Result<ForwardingPolicy, ConfigError> {

@@ -3,7 +3,7 @@
 //! between, is recognised by its hash and not sent again.
 
 use super::witness::seal_note;
-use super::{key, Item, Progress, Revoked, Tower, TowerClient, MAX_UPDATES};
+use super::{key, Item, Progress, Revoked, Tower, TowerClient};
 use crate::store::{KeyRange, Row, StoreError, Table, Unit};
 use bitcoin::hashes::{sha256, Hash, HashEngine, Hmac, HmacEngine};
 use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
@@ -178,7 +178,7 @@ impl TowerClient {
     ) -> Result<(), String> {
         let secret = self.session(&tower.id, channel, progress.full);
         let (mut link, welcome) = self.greet(tower, &secret).await?;
-        progress.max_states = welcome.max_states.min(MAX_UPDATES.into());
+        progress.max_states = welcome.max_states.min(self.policy.max_updates.into());
         let (small, large): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| record.revoked.sealed.bytes.len() <= MAX_RECORD);
         for record in large {

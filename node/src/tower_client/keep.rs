@@ -86,7 +86,7 @@ impl Keeper {
         }
         self.told = Some(revoked);
         if number >= revoked && !self.kept.contains_key(&number) {
-            let terms = Terms { feerate: client.feerate, destination };
+            let terms = Terms { feerate: client.policy.feerate, destination };
             let unrevoked = Unrevoked::of(contract, &contract.remote_draft(), terms);
             rows.put(Table::TowerState, row(channel, number), encode(&unrevoked));
             self.kept.insert(number, unrevoked);

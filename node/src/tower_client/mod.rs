@@ -39,8 +39,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{watch, Notify};
 
-/// The most records that we put in one session, whatever its tower grants.
-pub const MAX_UPDATES: u32 = 100_000;
+/// What sealed records are made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What remedies pay that are signed beforehand.
+    pub feerate: FeeratePerKw,
+    /// The most records that we put in one session, whatever its tower grants.
+    pub max_updates: u32,
+}
 
 /// What waits for a tower.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +80,7 @@ pub struct TowerClient {
     active: bool,
     towers: Mutex<Vec<Tower>>,
     changing: tokio::sync::Mutex<()>,
-    feerate: FeeratePerKw,
+    policy: Policy,
     store: Store,
     keys: KeyRing,
     vault: Vault,
@@ -103,13 +109,13 @@ struct Counts {
 
 impl TowerClient {
     /// A client of the towers that the settings name, if these switch it on, and of those that were
-    /// added by command. `feerate` is what remedies pay that are signed beforehand.
+    /// added by command.
     ///
     /// # Errors
     /// In words, when the towers cannot be read.
     pub fn new(
         (active, named): (bool, &[TowerAt]),
-        feerate: FeeratePerKw,
+        policy: Policy,
         (store, keys): (Store, KeyRing),
         chain: BlockHash,
     ) -> Result<Self, String> {
@@ -118,7 +124,7 @@ impl TowerClient {
             active,
             towers: Mutex::new(towers),
             changing: Default::default(),
-            feerate,
+            policy,
             vault: Vault::new(&keys),
             store,
             keys,
@@ -138,9 +144,9 @@ impl TowerClient {
         self.active
     }
 
-    /// What remedies pay that are signed beforehand.
-    pub fn feerate(&self) -> FeeratePerKw {
-        self.feerate
+    /// What sealed records are made with.
+    pub fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// What waits in the queue may be durable now.

@@ -66,7 +66,7 @@ impl TowerClient {
             let params: Option<ChannelParams> = load_row(&self.store, channel, Row::Params)?;
             let format = params.map_or(CommitmentFormat::Anchors, |params| params.format);
             let pending = self.waiting(&tower.id, channel)?;
-            let max = u64::from(super::MAX_UPDATES);
+            let max = u64::from(self.policy.max_updates);
             for number in 0..=progress.full {
                 let exhausted = number < progress.full;
                 let before = usize::try_from(number).ok().and_then(|at| progress.before.get(at));

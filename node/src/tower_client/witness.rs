@@ -18,6 +18,10 @@ use std::time::Duration;
 /// How long the start waits for towers. One that answers later is heard all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// In how many sessions a later note is looked for: the first states after an old copy may be of the
+/// same commitment of ours, and each in a session of its own.
+const LATER_SESSIONS: u32 = 4;
+
 #[derive(Serialize, Deserialize)]
 struct Note {
     tower: PublicKey,
@@ -50,19 +54,29 @@ impl TowerClient {
         tower: &Tower,
         (channel, funding): (u64, OutPoint),
     ) -> Result<Option<u64>, String> {
-        let note = match tower.private {
-            true => self.recall(tower, &self.keys.node_secret(), Some(funding)).await?,
-            false => {
-                let session = self.progress(&tower.id, channel)?.full;
-                let secret = self.session(&tower.id, channel, session);
-                self.recall(tower, &secret, None).await?
+        if tower.private {
+            let note = self.recall(tower, &self.keys.node_secret(), Some(funding)).await?;
+            return Ok(self.reads((tower, channel), &note));
+        }
+        // The session of an old copy may be one that was full then: it has no later note.
+        let (first, mut last) = (self.progress(&tower.id, channel)?.full, None);
+        for session in first..first.saturating_add(LATER_SESSIONS) {
+            let secret = self.session(&tower.id, channel, session);
+            let note = self.recall(tower, &secret, None).await?;
+            match self.reads((tower, channel), &note) {
+                Some(number) => last = last.max(Some(number)),
+                None => break,
             }
-        };
-        let number = open_note(&self.vault, (&tower.id, channel), &note);
+        }
+        Ok(last)
+    }
+
+    fn reads(&self, (tower, channel): (&Tower, u64), note: &[u8]) -> Option<u64> {
+        let number = open_note(&self.vault, (&tower.id, channel), note);
         if number.is_none() && !note.is_empty() {
             tracing::warn!(channel, "watchtower {}: its note is none of ours", tower.id);
         }
-        Ok(number)
+        number
     }
 
     fn unasked(&self) -> MutexGuard<'_, BTreeMap<PublicKey, BTreeMap<u64, OutPoint>>> {

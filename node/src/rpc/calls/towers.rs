@@ -3,7 +3,7 @@
 
 use super::failed;
 use crate::node::Node;
-use crate::tower_client::{Session, Tower, TowerClient, TowerError, MAX_UPDATES};
+use crate::tower_client::{Session, Tower, TowerClient, TowerError};
 use bitcoin::secp256k1::PublicKey;
 use fulmen_channel::amount::FeeratePerKw;
 use fulmen_channel::params::CommitmentFormat;
@@ -97,9 +97,9 @@ pub fn policy(node: &Node, request: rpc::PolicyRequest) -> Result<rpc::PolicyRes
         Ok(PolicyType::Taproot) => return Err(failed("no channel of fulmen is a taproot channel")),
         Err(_) => return Err(failed(format!("unknown policy type: {}", request.policy_type))),
     }
-    let sat_per_vbyte = per_vbyte(client.feerate());
+    let sat_per_vbyte = per_vbyte(client.policy().feerate);
     Ok(rpc::PolicyResponse {
-        max_updates: MAX_UPDATES,
+        max_updates: client.policy().max_updates,
         sweep_sat_per_byte: sat_per_vbyte,
         sweep_sat_per_vbyte: sat_per_vbyte,
     })
@@ -174,7 +174,7 @@ fn told(client: &TowerClient, tower: &Tower, told: Told) -> Result<rpc::Tower, S
 
 #[allow(deprecated, reason = "clients still read them")]
 fn session(client: &TowerClient, session: &Session) -> rpc::TowerSession {
-    let sat_per_vbyte = per_vbyte(client.feerate());
+    let sat_per_vbyte = per_vbyte(client.policy().feerate);
     rpc::TowerSession {
         num_backups: small(session.backups),
         num_pending_backups: small(session.pending),
