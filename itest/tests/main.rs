@@ -43,6 +43,7 @@ mod tower;
 mod tower_client;
 mod tower_commands;
 mod tower_demo;
+mod tower_sessions;
 mod two_daemons;
 mod unconfirmed;
 mod upgrade;

@@ -16,7 +16,7 @@ use crate::command_line::says;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What `wtclient` says, with these words.
-fn asks(daemon: &Daemon, words: &[&str]) -> Result<Value> {
+pub fn asks(daemon: &Daemon, words: &[&str]) -> Result<Value> {
     says(daemon, &[&["wtclient"], words].concat())
 }
 
@@ -33,12 +33,12 @@ fn until(daemon: &Daemon, words: &[&str], is_so: impl Fn(&Value) -> bool) -> Res
 }
 
 /// Everything that waited is with the towers.
-fn is_up_to_date(daemon: &Daemon) -> Result<Value> {
+pub fn is_up_to_date(daemon: &Daemon) -> Result<Value> {
     until(daemon, &["stats"], |stats| stats["num_pending_backups"] == 0)
 }
 
 /// The sessions for channels with anchors of the tower of this key.
-fn sessions(daemon: &Daemon, key: &str) -> Result<Vec<Value>> {
+pub fn sessions(daemon: &Daemon, key: &str) -> Result<Vec<Value>> {
     let told = asks(daemon, &["tower", "--include_sessions", key])?;
     assert_eq!(told["pubkey"], key);
     assert_eq!(told["num_sessions"], told["sessions"].as_array().unwrap().len());
