@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bitcoin::OutPoint;
+use bitcoincore_rpc::RpcApi;
 use fulmen_channel::amount::Msat;
 use fulmen_itest::failure::{Context, Result};
 use fulmen_itest::ldk::LdkPeer;
@@ -177,5 +178,38 @@ async fn ldk_moves_revoked_htlcs_on_while_our_tower_looks() -> Result<()> {
     are_taken(&cheated.cluster, &[ht])?;
     bitcoind.mine(cheated.delay()? + 1)?;
     cheated.tower = None;
+    cheated.all_is_ours(since).await.map(drop)
+}
+
+/// Carol moves one HTLC on before an altruist tower looks: that takes everything else, and Alice
+/// this one when she is back within Carol's delay.
+#[tokio::test(flavor = "multi_thread")]
+async fn ldk_moves_a_revoked_htlc_on_before_an_altruist_tower_looks() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let bitcoind = Arc::clone(cluster.bitcoind());
+    let mut tower = Tower::on(&bitcoind, Port::free()?.address(), None)?;
+    tower.process.kill();
+    let named = format!("--wtclient.tower={}@{}", tower.id, tower.address);
+    let alice = Daemon::new(&bitcoind, "alice", &["--wtclient.active", &named])?;
+    let mut cheated = Revoked::of(cluster, alice, Some(tower)).await?;
+    let mut tower = cheated.tower.take().context("her tower")?;
+    tower.process.kill();
+    let since = cheated.is_published()?;
+    let published = bitcoind.height()?;
+    let he = cheated.carol_takes(since, OURS)?;
+    cheated.carol.stop()?;
+    let tower = tower.again_for(&bitcoind, None)?;
+    let channel = &cheated.channel;
+    let balances = [channel.remote_balance, channel.local_balance].map(i64::unsigned_abs);
+    for value in balances.into_iter().chain([THEIRS]) {
+        are_taken(&cheated.cluster, &[cheated.output(since, value)?])?;
+    }
+    bitcoind.mine(1)?;
+    assert!(bitcoind.mempool()?.is_empty(), "no more is signed for");
+    drop(tower);
+    // To the last blocks in which Carol has to wait.
+    let end = published + cheated.delay()?;
+    bitcoind.mine((end - 4).saturating_sub(bitcoind.height()?))?;
+    assert!(bitcoind.rpc().get_tx_out(&he.txid, he.vout, None)?.is_some(), "it waits for Alice");
     cheated.all_is_ours(since).await.map(drop)
 }
