@@ -146,7 +146,10 @@ fn after(
 /// # Errors
 /// [`CarrierError`], but not for what bitcoind refuses: the next block may change its mind.
 pub fn publish(tower: &Tower, rpc: &Rpc, tip: Height) -> Result<(), CarrierError> {
-    let floor = rpc.mempool_info()?.min.max(FeeratePerKw::FLOOR);
+    let least = rpc.mempool_info()?.min.per_kw();
+    // A hundredth more, since bitcoind rounds weights up to whole vbytes.
+    let least = FeeratePerKw::new(least.saturating_add(least.div_ceil(100)));
+    let floor = least.max(FeeratePerKw::FLOOR);
     let estimate = rpc.estimate(TARGET)?.unwrap_or(floor).max(floor);
     for tx in tower.remedies(tip, estimate)? {
         match rpc.send(&tx) {
