@@ -182,8 +182,8 @@ async fn has_channels(alice: &Daemon, peers: [&Daemon; 2]) -> Result<()> {
         .await
 }
 
-/// The copy is older than the mutual close: its books know no transaction like it. That is an error,
-/// shown as such, and the coins are there all the same.
+/// The copy is older than the mutual close: its books know no transaction like it. That is an
+/// error, shown as such, and the coins are there all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_copy_does_not_take_what_it_never_agreed_on_for_a_mutual_close() -> Result<()> {
     let cluster = Cluster::start()?;

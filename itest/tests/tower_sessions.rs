@@ -1,5 +1,5 @@
-//! Sessions with a tower that are full: payments go on, other sessions are begun, and a state of any
-//! of them is answered when it is published while the node is off.
+//! Sessions with a tower that are full: payments go on, other sessions are begun, and a state of
+//! any of them is answered when it is published while the node is off.
 
 use std::path::Path;
 

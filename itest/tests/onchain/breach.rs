@@ -117,8 +117,8 @@ impl Cheat {
         values.fold((0, 0), |(sum, count), sat| (sum + sat, count + 1))
     }
 
-    /// What the cheater moves by second stages that are mined first, and what these leave to miners:
-    /// he has every preimage, and takes back what has expired.
+    /// What the cheater moves by second stages that are mined first, and what these leave to
+    /// miners: he has every preimage, and takes back what has expired.
     pub fn moves(&self, format: CommitmentFormat) -> (u64, u64) {
         let offered = |by, so| if so { self.offered(by, false) } else { (0, 0) };
         let (he, ht) =

@@ -1,5 +1,5 @@
-//! A tower watches while we are off, and the chain is in trouble: six blocks are gone after each step,
-//! or the feerate jumps from 1 to 300 sat/vB in the middle of the breach.
+//! A tower watches while we are off, and the chain is in trouble: six blocks are gone after each
+//! step, or the feerate jumps from 1 to 300 sat/vB in the middle of the breach.
 
 use fulmen_channel::params::CommitmentFormat::{Anchors, StaticRemoteKey};
 use fulmen_itest::failure::Result;
@@ -38,8 +38,8 @@ static SPIKE: Group = Group {
     ..WATCHED
 };
 
-/// The tower's remedies are not mined at the old feerate: it pays the new one out of what they take,
-/// while the cheater moves what is worth it to him.
+/// The tower's remedies are not mined at the old feerate: it pays the new one out of what they
+/// take, while the cheater moves what is worth it to him.
 pub async fn through_a_spike() -> Result<()> {
     const AWAY: Here = Here { alice: false, bob: true, tower: true };
     let mut play = Play::begins(&SPIKE).await?;

@@ -183,8 +183,8 @@ impl Invoice {
         Verdict::Settle { preimage: self.preimage, changed }
     }
 
-    /// The invoice with this HTLC, which it takes, or took before: then it is not judged anew, since
-    /// blocks and hours have gone by that were not its payer's fault.
+    /// The invoice with this HTLC, which it takes, or took before: then it is not judged anew,
+    /// since blocks and hours have gone by that were not its payer's fault.
     ///
     /// # Errors
     /// The first failure in the order of BOLT 4's list when it does not take it.

@@ -18,8 +18,8 @@ use std::time::Duration;
 /// How long the start waits for towers. One that answers later is heard all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// In how many sessions a later note is looked for: the first states after an old copy may be of the
-/// same commitment of ours, and each in a session of its own.
+/// In how many sessions a later note is looked for: the first states after an old copy may be of
+/// the same commitment of ours, and each in a session of its own.
 const LATER_SESSIONS: u32 = 4;
 
 #[derive(Serialize, Deserialize)]

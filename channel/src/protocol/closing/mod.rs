@@ -89,10 +89,10 @@ impl Open {
         [ours, es.output.iter().find(|out| Some(*out) != ours)]
     }
 
-    /// Whether `tx`, which spends F and is no commitment, is an ES that we signed. Not every version
-    /// is kept: the peer may have had our signature on others, at other fees and to other scripts
-    /// of its own. But each is made after both said shutdown, pays us to a script that we said
-    /// then, pays the peer no more than it has, and costs us only a fee that we are to pay.
+    /// Whether `tx`, which spends F and is no commitment, is an ES that we signed. Not every
+    /// version is kept: the peer may have had our signature on others, at other fees and to other
+    /// scripts of its own. But each is made after both said shutdown, pays us to a script that we
+    /// said then, pays the peer no more than it has, and costs us only a fee that we are to pay.
     pub(in crate::protocol) fn is_agreed(&self, tx: &Transaction) -> bool {
         let txid = tx.compute_txid();
         if self.settlements().iter().any(|es| es.compute_txid() == txid) {

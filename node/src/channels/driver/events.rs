@@ -130,16 +130,16 @@ impl Driver {
         self.open_news(OpenUpdate::Pending);
     }
 
-    /// Who opens keeps the anchor reserve, or does not open; who is opened to may have no coins yet,
-    /// and is not refused for it, as lnd does not.
+    /// Who opens keeps the anchor reserve, or does not open; who is opened to may have no coins
+    /// yet, and is not refused for it, as lnd does not.
     pub(in crate::channels) fn warn_of_missing_reserve(&self) {
         let missing = self.services.funds.missing_reserve();
         if missing > Sat::ZERO {
             tracing::warn!(
                 channel = self.index,
                 "the wallet lacks {missing} of the anchor reserve: send that to an address of its \
-                 own (newaddress). Until then it may be unable to pay the fees of a close, and what \
-                 channels with anchors receive is safe only while their peers are honest"
+                 own (newaddress). Until then it may be unable to pay the fees of a close, and \
+                 what channels with anchors receive is safe only while their peers are honest"
             );
         }
     }
