@@ -43,7 +43,7 @@ pub enum Row {
 
 /// The first byte of each row's value: the format of what follows. One more with each step in
 /// which a record has grown.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 
 /// What a row of an earlier format is taken to end with: see [`decode`].
 const GROWTH: [u8; 256] = [0; 256];

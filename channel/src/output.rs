@@ -25,14 +25,9 @@ pub enum Output {
         /// Its script.
         script: bitcoin::ScriptBuf,
     },
-    /// Tell by [`crate::input::Input::OutputSpent`] of what spends these outputs in blocks, from
-    /// this height on.
-    WatchOutputs {
-        /// Outputs of a commitment, and of HT and HE.
-        outpoints: Vec<OutPoint>,
-        /// None of them can be spent in an earlier block.
-        since: Height,
-    },
+    /// Tell by [`crate::input::Input::OutputSpent`] of what spends these outputs of a commitment,
+    /// and of HT and HE: each with the height from which it is there.
+    WatchOutputs(Vec<(OutPoint, Height)>),
     /// Close the connection to the peer.
     Disconnect,
     /// Something the node wants to know.

@@ -13,6 +13,7 @@ mod exposure;
 mod force_close;
 mod hostile;
 mod limits;
+mod old_copy;
 mod onchain;
 mod opening;
 mod opening_rules;

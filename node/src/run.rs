@@ -259,6 +259,11 @@ async fn follow_chain(node: &Node, mut events: mpsc::Receiver<ChainEvent>) -> Fa
         if let Err(error) = money.chain_event(&event, &mut unit) {
             return error.to_string();
         }
+        if let ChainEvent::Disconnected { at, .. } = &event {
+            // Before the wallet's row: a daemon that starts anew is told of the block again as long
+            // as that stands, and no more after.
+            pumps::unblock(services, at.height).await;
+        }
         if !unit.is_empty() {
             if let Err(error) = services.store.commit(unit).await {
                 return error.to_string();

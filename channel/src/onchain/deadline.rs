@@ -9,8 +9,9 @@
 //!         they must fail it                           NOTICE                     it back
 //! ```
 //!
-//! After a start the state may be an old copy, and publishing it would forfeit everything. So a
-//! close by deadline waits for a while until the peer or a witness has spoken, see [`Doubt`].
+//! After a start the state may be an old copy, and publishing it would forfeit everything. So our
+//! commitment waits for a while until the peer or a witness has spoken, see [`Doubt`], whether a
+//! deadline or an error of the peer's wants it on chain.
 //!
 //! A close is the last resort. It is never for an HTLC that our commitment has no output for, or
 //! whose output costs more than it brings: a close would bring nothing. Nor is it for a feerate
@@ -125,12 +126,16 @@ impl Doubt {
     /// we offered and has expired stays ours to take back, and a preimage waits for its last call
     /// at most.
     pub fn holds_back(&self, why: Why, expiry: Height, height: Height) -> bool {
-        let unanswered = match self {
+        self.is_open(height) && (why == Why::Expired || height < expiry.minus(LAST_CALL))
+    }
+
+    /// Whether somebody may still tell.
+    pub fn is_open(&self, height: Height) -> bool {
+        match self {
             Doubt::None => false,
             Doubt::Unasked => true,
             Doubt::Since(from) => height < from.plus(HESITATION),
-        };
-        unanswered && (why == Why::Expired || height < expiry.minus(LAST_CALL))
+        }
     }
 }
 

@@ -23,6 +23,9 @@ pub fn published(
     if local.txid == tx.compute_txid() {
         return Some(local);
     }
+    if let Some(other) = local_commitment::read_other(contract, tx, number, signer) {
+        return Some(other);
+    }
     let state = &contract.state;
     let before_latest = state.awaiting_revocation.then_some(state.revoking_point).flatten();
     if number == state.remote_number {

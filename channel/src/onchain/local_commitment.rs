@@ -8,7 +8,7 @@
 //! ```
 
 use super::claim::{Claim, Name, Pays};
-use super::published::{Published, Role, Whose};
+use super::published::{keys, outputs_of, Published, Role, Whose};
 use crate::amount::{FeeratePerKw, Sat};
 use crate::contract::Commitments;
 use crate::keys::signer::Signer;
@@ -19,7 +19,7 @@ use crate::transactions::{
     htlc_revocable_delivery, htlc_success, htlc_timeout, revocable_delivery,
 };
 use bitcoin::secp256k1::ecdsa::Signature;
-use bitcoin::{OutPoint, TxOut};
+use bitcoin::{OutPoint, Transaction, TxOut};
 use std::collections::BTreeMap;
 
 /// Our latest commitment, as it would stand in a block.
@@ -42,6 +42,30 @@ pub fn read(contract: &Commitments, signer: &dyn Signer) -> Published {
     let number = contract.state.local_number;
     let point = signer.per_commitment_point(number);
     Published { txid: tx.txid, whose: Whose::Local(tx.feerate), number, point, outputs }
+}
+
+/// Another commitment of our own, told by to_local: one that is newer than our state, published
+/// before an old copy of it was put back; or an older one, which somebody brought out against all
+/// rules. Of it we know our balance only.
+pub fn read_other(
+    contract: &Commitments,
+    tx: &Transaction,
+    number: u64,
+    signer: &dyn Signer,
+) -> Option<Published> {
+    let point = signer.per_commitment_point(number);
+    let keys = keys(contract, Side::Local, &point);
+    let context = contract.context(Side::Local, &keys);
+    let mut outputs = outputs_of(tx, &context, Side::Local, Vec::new());
+    outputs.retain(|_, (_, role)| *role == Role::ToLocal);
+    let whose = Whose::Local(contract.local_draft(signer).tx.feerate);
+    (!outputs.is_empty()).then(|| Published {
+        txid: tx.compute_txid(),
+        whose,
+        number,
+        point,
+        outputs,
+    })
 }
 
 /// RD.

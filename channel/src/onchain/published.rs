@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 /// Whose commitment it is, and what that means for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Whose {
-    /// Our own latest; its HT and HE were signed for this feerate.
+    /// Our own; HT and HE of our latest were signed for this feerate.
     Local(FeeratePerKw),
     /// The peer's latest, or the one before it while that is not revoked.
     Remote,
@@ -73,6 +73,13 @@ impl Published {
     /// The keys of this commitment.
     pub fn keys(&self, contract: &Commitments) -> CommitmentKeys {
         keys(contract, self.broadcaster(), &self.point)
+    }
+
+    /// Whether it was made after what our books know: our state is old then, and only our balance
+    /// on it can be told.
+    pub fn is_later(&self, contract: &Commitments) -> bool {
+        let own = matches!(self.whose, Whose::Local(_));
+        self.whose == Whose::Newer || own && self.number > contract.state.local_number
     }
 
     /// Its output at this place, as later transactions name it.

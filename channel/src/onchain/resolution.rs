@@ -83,10 +83,11 @@ impl Resolution {
         Resolution { published, height, taken: BTreeMap::new(), second: BTreeMap::new() }
     }
 
-    /// Outputs whose spends must be watched for.
-    pub fn watched(&self) -> impl Iterator<Item = OutPoint> + '_ {
-        let first = self.published.outputs.keys().map(|place| self.published.outpoint(*place));
-        first.chain(self.second.keys().copied())
+    /// Outputs whose spends must be watched for, and since when they are there.
+    pub fn watched(&self) -> impl Iterator<Item = (OutPoint, Height)> + '_ {
+        let places = self.published.outputs.keys();
+        let first = places.map(|place| (self.published.outpoint(*place), self.height));
+        first.chain(self.second.iter().map(|(outpoint, second)| (*outpoint, second.height)))
     }
 
     /// Preimages that a transaction, in a block or not, shows of HTLCs that we offered: their ids.
@@ -117,7 +118,7 @@ impl Resolution {
                 None => (None, None),
             };
             by_input.push((htlc, shown.is_some()));
-            if self.watched().any(|watched| watched == outpoint) {
+            if self.watched().any(|(watched, _)| watched == outpoint) {
                 self.taken.insert(outpoint, Taken { txid, height, preimage: shown });
             }
         }
@@ -235,7 +236,7 @@ impl Resolution {
             if let Some(Removal::Fulfilled(preimage)) = &htlc.removal {
                 return Some(Fate::Fulfilled(*preimage));
             }
-            if self.published.whose == Whose::Newer {
+            if self.published.is_later(contract) {
                 return None; // It may be on it, or not.
             }
             let Some(place) = self.place_of(*tag) else {

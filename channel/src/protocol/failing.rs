@@ -15,8 +15,14 @@ use bitcoin::Transaction;
 use lightning::ln::msgs;
 
 impl Open {
-    /// Fails the channel: durable first, then the error is said and our commitment published.
+    /// Fails the channel: durable first, then the error is said and our commitment published. As
+    /// long as our state may be old it waits: a peer that knows it to be would only have to say an
+    /// error.
     pub(super) fn fail(&mut self, reason: String, tools: &mut Tools<'_>) {
+        self.fail_with(reason, self.doubt.is_open(self.height), tools);
+    }
+
+    fn fail_with(&mut self, reason: String, held: bool, tools: &mut Tools<'_>) {
         if self.life.failed.is_some() {
             return;
         }
@@ -24,14 +30,23 @@ impl Open {
         tools.out.drop_messages();
         let unheard = self.contract.withdraw_offers();
         self.report(unheard, tools);
-        self.life.failed = Some(reason.clone());
+        (self.life.failed, self.life.held) = (Some(reason.clone()), held);
         self.dirty_life = true;
         self.send_error(&reason, tools);
         self.republish(tools);
         tools.out.stage(Output::Event(Event::Failed(reason)));
     }
 
-    /// By command of the node.
+    /// Our state is the latest as far as anybody told: what was held is published.
+    fn release(&mut self, tools: &mut Tools<'_>) {
+        if std::mem::take(&mut self.life.held) {
+            self.dirty_life = true;
+            self.republish(tools);
+            self.tell_claims(tools);
+        }
+    }
+
+    /// By command of the node, which is not held back.
     pub(super) fn force_close(
         &mut self,
         why: String,
@@ -40,10 +55,11 @@ impl Open {
         if self.life.behind {
             return Err(Refused::Behind);
         }
-        if self.life.failed.is_some() {
-            return Err(Refused::AlreadyClosing);
+        match (&self.life.failed, self.life.held) {
+            (None, _) => self.fail_with(why, false, tools),
+            (Some(_), true) => self.release(tools),
+            (Some(_), false) => return Err(Refused::AlreadyClosing),
         }
-        self.fail(why, tools);
         Ok(())
     }
 
@@ -56,9 +72,18 @@ impl Open {
         self.fail(format!("the peer said: {}", readable(error)), tools);
     }
 
-    /// A failed channel says its error again when the peer goes on; it takes no message any more.
-    pub(super) fn receive_when_failed(&self, message: Message, tools: &mut Tools<'_>) {
-        if let (Message::ChannelReestablish(_), Some(reason)) = (message, &self.life.failed) {
+    /// A failed channel says its error again when the peer goes on. It takes no message any more
+    /// but for what tells whether our state is old.
+    pub(super) fn receive_when_failed(&mut self, message: Message, tools: &mut Tools<'_>) {
+        let Message::ChannelReestablish(said) = message else { return };
+        if !self.life.behind && self.proves_us_behind(&said, tools) {
+            return self.fall_behind(tools);
+        }
+        if self.missed_by(&said, tools).is_ok() {
+            self.doubt = Doubt::None;
+            self.release(tools);
+        }
+        if let Some(reason) = &self.life.failed {
             self.send_error(reason, tools);
         }
     }
@@ -73,13 +98,23 @@ impl Open {
         // What knows of less than we do says nothing of what came after.
         if number == self.contract.state.local_number {
             self.doubt = Doubt::None;
+            self.release(tools);
         }
     }
 
-    /// Our state is known to be old: say so, so that the peer publishes its own, and wait.
+    /// Our state is known to be old: say so, so that the peer publishes its own, and wait. What was
+    /// published of ours before is no longer paid for.
     pub(super) fn fall_behind(&mut self, tools: &mut Tools<'_>) {
         (self.life.behind, self.dirty_life) = (true, true);
-        self.fail("our state is older than the peer's: please close the channel".into(), tools);
+        let why = "our state is older than the peer's: please close the channel".to_owned();
+        match self.life.failed {
+            None => self.fail(why, tools),
+            Some(_) => {
+                self.life.failed = Some(why.clone());
+                self.send_error(&why, tools);
+                self.tell_claims(tools);
+            }
+        }
         self.link = Link::Down;
     }
 
@@ -100,11 +135,11 @@ impl Open {
         }
     }
 
-    /// Our commitment, signed, when it is to be published: the channel failed, our state is not
-    /// known to be old, and nothing that spends F is in a block.
+    /// Our commitment, signed, when it is to be published: the channel failed, our state is not old
+    /// as far as anybody could tell, and nothing that spends F is in a block.
     pub fn forced(&self, signer: &dyn Signer) -> Option<Transaction> {
-        let Life { failed, behind, spent_by, .. } = &self.life;
-        let forced = failed.is_some() && !behind && spent_by.is_none();
+        let Life { failed, behind, held, spent_by, .. } = &self.life;
+        let forced = failed.is_some() && !behind && !held && spent_by.is_none();
         forced.then(|| self.contract.signed_local(signer))
     }
 
@@ -115,7 +150,7 @@ impl Open {
         if self.waiting.is_some() {
             self.tell_claims(tools);
         }
-        if self.life.failed.is_some() || self.is_settled() {
+        if self.is_settled() || (self.life.failed.is_some() && !self.life.held) {
             return;
         }
         let deeds: Vec<_> = self.cases().map(|(tag, case)| (case.decide(height), tag)).collect();
@@ -125,9 +160,12 @@ impl Open {
             }
             _ => false,
         });
-        if let Some((_, (_, id))) = closes {
-            self.fail(format!("HTLC {id} was not settled in time"), tools);
-            return;
+        let closes = closes.map(|(_, (_, id))| format!("HTLC {id} was not settled in time"));
+        match (closes, self.life.held) {
+            (None, true) if self.doubt.is_open(height) => return,
+            (_, true) => return self.release(tools),
+            (Some(why), false) => return self.fail_with(why, false, tools),
+            (None, false) => {}
         }
         let mut late = deeds.iter().filter(|(deed, _)| *deed == Deed::Warn).map(|(_, tag)| *tag);
         let unwarned = late.find(|tag| self.link == Link::Up && !self.warned_of.contains(tag));

@@ -65,6 +65,9 @@ pub struct Life {
     pub delivery: Option<(bitcoin::OutPoint, Sat, bool, u64)>,
     /// The transaction in a block that spent F.
     pub spent_by: Option<bitcoin::Txid>,
+    /// It failed while our state could be an old copy: our commitment waits until somebody told, or
+    /// nobody did in time.
+    pub held: bool,
 }
 
 /// A funded channel.

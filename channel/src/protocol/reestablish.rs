@@ -11,6 +11,7 @@
 //! ```
 
 use super::open::{Link, Open, Tools};
+use super::restored;
 use crate::contract::commitments::LastSent;
 use crate::contract::htlc::Stage;
 use crate::error::Violation;
@@ -24,7 +25,7 @@ const RULE: &str = "BOLT 2 message retransmission";
 
 /// What the peer missed of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Missed {
+pub(super) struct Missed {
     commitment: bool,
     revocation: bool,
 }
@@ -37,6 +38,10 @@ impl Open {
         self.link = Link::Reestablishing;
         self.negotiated = negotiated;
         if let Some(reason) = self.life.failed.clone() {
+            if self.life.behind && self.life.spent_by.is_none() {
+                // An error alone makes not every peer publish.
+                tools.out.stage(Output::Send(restored::lost(self.channel_id, tools.signer)));
+            }
             self.send_error(&reason, tools);
             return;
         }
@@ -117,7 +122,7 @@ impl Open {
         }
     }
 
-    fn missed_by(
+    pub(super) fn missed_by(
         &self,
         said: &msgs::ChannelReestablish,
         tools: &mut Tools<'_>,
@@ -152,7 +157,11 @@ impl Open {
 
     /// Whether the peer knows a secret that we have not revealed as far as we remember: our state
     /// is old. A garbage secret proves nothing (rules 4.2).
-    fn proves_us_behind(&self, said: &msgs::ChannelReestablish, tools: &mut Tools<'_>) -> bool {
+    pub(super) fn proves_us_behind(
+        &self,
+        said: &msgs::ChannelReestablish,
+        tools: &mut Tools<'_>,
+    ) -> bool {
         let revealed = said.next_remote_commitment_number;
         let Some(last) = revealed.checked_sub(1).filter(|n| *n < 1 << 48) else { return false };
         revealed > self.contract.state.local_number

@@ -75,16 +75,7 @@ impl Restored {
     /// What to say on each connection, so that the peer publishes its commitment: a number that no
     /// commitment has, then an error.
     pub fn greeting(&self, signer: &dyn Signer) -> [Message; 2] {
-        let reestablish = msgs::ChannelReestablish {
-            channel_id: self.channel_id(),
-            next_local_commitment_number: 0,
-            next_remote_commitment_number: 0,
-            your_last_per_commitment_secret: [0; 32],
-            my_current_per_commitment_point: signer.per_commitment_point(0),
-            next_funding: None,
-            my_current_funding_locked: None,
-        };
-        [Message::ChannelReestablish(Box::new(reestablish)), self.error()]
+        [lost(self.channel_id(), signer), self.error()]
     }
 
     /// The second half of the greeting, repeated when the peer goes on.
@@ -164,6 +155,19 @@ impl Own {
         let delayed = derive::public_key(&signer.basepoints().delayed_payment, &point);
         to_local::witness_script(&revocation, self.delay, &delayed)
     }
+}
+
+/// The channel_reestablish of who has lost its state: a number that no commitment has.
+pub(super) fn lost(channel_id: ChannelId, signer: &dyn Signer) -> Message {
+    Message::ChannelReestablish(Box::new(msgs::ChannelReestablish {
+        channel_id,
+        next_local_commitment_number: 0,
+        next_remote_commitment_number: 0,
+        your_last_per_commitment_secret: [0; 32],
+        my_current_per_commitment_point: signer.per_commitment_point(0),
+        next_funding: None,
+        my_current_funding_locked: None,
+    }))
 }
 
 /// The output that pays to this script.

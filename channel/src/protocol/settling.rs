@@ -94,13 +94,16 @@ impl Open {
             None if self.is_agreed(tx) => Spend::Mutual,
             None => Spend::Unknown,
         };
-        if matches!(spend, Spend::Other | Spend::Unknown) && !self.life.behind {
+        let later = |it: &Resolution| it.published.is_later(&self.contract);
+        let is_old = spend == Spend::Unknown || self.onchain.resolution.as_ref().is_some_and(later);
+        if is_old && !self.life.behind {
             // Ours is revoked, or may be, and stays so when a reorganisation takes this out again.
             (self.life.behind, self.dirty_life) = (true, true);
         }
         let why = match spend {
             Spend::Mutual => None,
             Spend::Unknown => Some("what spent its funding output is not known"),
+            Spend::Local => Some("a commitment of ours was published"),
             _ => Some("the peer published a commitment"),
         };
         if let (Some(why), None) = (why, &self.life.failed) {
@@ -179,8 +182,7 @@ impl Open {
     /// Asks for what spends the outputs that are left; again after a restart.
     pub(super) fn watch_outputs(&self, tools: &mut Tools<'_>) {
         let Some(resolution) = &self.onchain.resolution else { return };
-        let outpoints = resolution.watched().collect();
-        tools.out.stage(Output::WatchOutputs { outpoints, since: resolution.height });
+        tools.out.stage(Output::WatchOutputs(resolution.watched().collect()));
         self.tell_claims(tools);
     }
 
@@ -214,6 +216,12 @@ impl Open {
             Fate::Failed => Removal::Failed(Vec::new()),
         };
         tools.out.resolve(Resolved { id, amount, payment_hash, removal, memo });
+    }
+
+    /// Whether it is still to be told how some HTLC of ours ended.
+    pub fn owes_fates(&self) -> bool {
+        let mut ours = self.contract.htlcs.keys().filter(|(by, _)| *by == Side::Local);
+        ours.any(|(_, id)| !self.onchain.told.contains(id))
     }
 
     /// What we may take on chain, now or later, of the commitment that is there.

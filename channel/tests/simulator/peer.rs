@@ -147,7 +147,7 @@ impl Peer {
                 Output::Event(event) => self.learns(event)?,
                 Output::Disconnect if self.is_careful => self.hung_up = true,
                 Output::Disconnect => return wrong("honest sides never object", self.name),
-                Output::Watch { .. } | Output::WatchOutputs { .. } => {}
+                Output::Watch { .. } | Output::WatchOutputs(_) => {}
                 Output::Idle { .. } => break,
             }
         }

@@ -258,7 +258,12 @@ fn settles_on_chain(world: &mut World) -> Sound {
             while world.delivers(side)? {}
         }
     }
-    let published = |side: usize| world.peers[side].published.last().cloned().map(|tx| (side, tx));
+    let funding = world.peers[0].open().contract.funding.outpoint;
+    // Who may be an old copy waits for somebody to tell, and leaves it to the other.
+    let published = |side: usize| {
+        let last = world.peers[side].published.last().cloned();
+        last.filter(|tx| tx.input[0].previous_output == funding).map(|tx| (side, tx))
+    };
     let Some((holder, tx)) = published(0).or(published(1)) else {
         return wrong(CHECK, "nothing was published");
     };

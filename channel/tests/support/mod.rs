@@ -128,7 +128,7 @@ impl Party {
                 }
                 Output::Send(message) => self.sent.push_back(message),
                 Output::Broadcast(tx) => self.published.push(*tx),
-                Output::Watch { .. } | Output::WatchOutputs { .. } => {}
+                Output::Watch { .. } | Output::WatchOutputs(_) => {}
                 Output::Disconnect => self.wants_disconnect = true,
                 Output::Event(event) => self.events.push(event),
                 Output::Idle { .. } => break,

@@ -14,6 +14,9 @@ use fulmen_channel::params::{CommitmentFormat, Side};
 use fulmen_channel::protocol::open::Open;
 use fulmen_channel::protocol::settling::DEPTH;
 
+/// Blocks before the last that was processed in which what concerns a channel is looked for again
+/// after a start: its rows are written a little later than the block is.
+pub(super) const LOOK_BACK: u32 = 144;
 /// How deep a close must be for nothing of the channel to be watched any more: reorganisations of
 /// so many blocks are followed.
 const WATCHED: u32 = 100;
@@ -113,10 +116,15 @@ impl Driver {
     }
 
     /// Outputs of a commitment, and of what spends them: what happens to them decides what is ours.
-    pub(super) fn watch_outputs(&self, outpoints: Vec<OutPoint>, since: Height) {
-        for outpoint in outpoints {
-            self.services().registry.watch(self.index, outpoint);
-            self.services().chain.watch_spend(outpoint, since);
+    /// Each is asked for once: blocks that were read for it need not be there any more.
+    pub(super) fn watch_outputs(&mut self, outpoints: Vec<(OutPoint, Height)>) {
+        // What older blocks hold is on disk.
+        let near = if self.starts { self.height.minus(LOOK_BACK) } else { Height::new(0) };
+        for (outpoint, since) in outpoints {
+            if self.watched.insert(outpoint) {
+                self.services().registry.watch(self.index, outpoint);
+                self.services().chain.watch_spend(outpoint, since.max(near));
+            }
         }
     }
 
@@ -152,6 +160,7 @@ impl Driver {
         if let Some(record) = &self.record {
             record.put(unit);
         }
+        self.abandon_if_behind();
         self.note_reserve();
         let htlcs = open.into_iter().flat_map(|open| open.contract.htlcs.values());
         let in_flight = htlcs.map(|htlc| htlc.amount.floor()).reduce(Sat::saturating_add);
@@ -183,7 +192,8 @@ impl Driver {
         let spent_deep = spent.height.plus(WATCHED) <= self.height;
         let open = self.channel.funded();
         let is_over = open.and_then(|open| open.is_resolved(WATCHED));
-        spent_deep && is_over.unwrap_or(true)
+        // As long as the channel is there, what was paid over it does not count as failed.
+        spent_deep && is_over.unwrap_or(true) && !open.is_some_and(Open::owes_fates)
     }
 
     /// Whether nothing of ours is left, as far as the best chain says: F went to both as agreed, or
@@ -201,8 +211,18 @@ impl Driver {
         }
     }
 
+    /// Our state turned out to be old, and our commitment may have been sent before anybody knew:
+    /// it is not sent again.
+    fn abandon_if_behind(&self) {
+        let behind = self.channel.funded().is_some_and(|open| open.life.behind);
+        if let (true, Some(ours)) = (behind, self.channel.commitments().0) {
+            self.services().chain.abandon(ours.txid);
+        }
+    }
+
     /// What there is to take on chain has changed.
     pub(super) fn claims_changed(&mut self) {
+        self.abandon_if_behind();
         self.tell_sweeper();
         let claims = self.channel.funded().and_then(Open::claims);
         let claims = claims.map(|(_, claims)| claims).unwrap_or_default();

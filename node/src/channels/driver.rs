@@ -15,13 +15,13 @@ use crate::peer::PeerLink;
 use crate::store::{StoreError, Unit};
 use crate::tower_client::Keeper;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{ScriptBuf, Transaction, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height};
 use fulmen_channel::channel::Channel;
 use fulmen_channel::input::{Command, Input};
 use fulmen_channel::message::Message;
-use fulmen_channel::output::Output;
-use std::collections::VecDeque;
+use fulmen_channel::output::{Output, Received};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -83,6 +83,14 @@ pub struct Driver {
     pub(super) spent_by: Option<Transaction>,
     /// What watchtowers will be told of; read back when it is first needed.
     keeper: Option<Keeper>,
+    /// HTLCs that arrived while blocks are missing: how near they are to their end is not known.
+    unjudged: Vec<Received>,
+    /// Outputs of a commitment, and of what spends them, that are watched.
+    pub(super) watched: BTreeSet<OutPoint>,
+    /// Blocks that are gone and whose rows are not on their way to the disk yet.
+    unblocked: Vec<mpsc::Sender<()>>,
+    /// What was on disk is being taken up.
+    pub(super) starts: bool,
 }
 
 /// Whether the task goes on.
@@ -130,6 +138,10 @@ impl Driver {
             flush: false,
             spent_by: None,
             keeper: None,
+            unjudged: Vec::new(),
+            watched: BTreeSet::new(),
+            unblocked: Vec::new(),
+            starts: false,
         }
     }
 
@@ -150,7 +162,7 @@ impl Driver {
     pub fn restored(mut self, record: ChannelRecord, note: Note, announcer: Announcer) -> Self {
         (self.note, self.announcer) = (note, announcer);
         self.services.registry.set_capacity(self.channel.channel_id(), record.capacity);
-        self.record = Some(record);
+        (self.record, self.starts) = (Some(record), true);
         self.note_reserve();
         self.note_promise();
         if let Some(open) = self.channel.funded() {
@@ -169,6 +181,7 @@ impl Driver {
             self.tell(Input::Feerates(feerates));
         }
         let mut flow = self.drain().await;
+        self.starts = false;
         self.begin_with_towers().await;
         let mut minutes = tokio::time::interval(MINUTE);
         minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -200,8 +213,12 @@ impl Driver {
                     self.tell(Input::Command(Command::Abandon(why)));
                 }
                 _ = minutes.tick(), if self.awaits_closing() => self.tell(Input::Minute),
+                () = self.services.chain.wait_synced(), if !self.unjudged.is_empty() => {
+                    self.judge_again().await;
+                }
             }
             flow = self.drain().await;
+            self.unblocked.clear();
             if self.is_history() {
                 self.becomes_history().await;
                 break;
@@ -245,7 +262,10 @@ impl Driver {
                 let _ = reply.send(outcome);
             }
             ToChannel::Block(height) => self.block(height),
-            ToChannel::Unblock(height) => self.unblock(height),
+            ToChannel::Unblock(height, pending) => {
+                self.unblock(height);
+                self.unblocked.push(pending);
+            }
             ToChannel::FundingConfirmed { tx, height, tx_index } => {
                 self.funding_confirmed(tx, height, tx_index);
             }
@@ -291,9 +311,7 @@ impl Driver {
                     Output::Send(message) => self.send(WireMessage::Channel(message)).await,
                     Output::Broadcast(tx) => self.broadcast(*tx),
                     Output::Watch { outpoint, .. } => self.watch(outpoint),
-                    Output::WatchOutputs { outpoints, since } => {
-                        self.watch_outputs(outpoints, since);
-                    }
+                    Output::WatchOutputs(outpoints) => self.watch_outputs(outpoints),
                     Output::Disconnect => {
                         self.services.peers.disconnect(self.peer);
                     }

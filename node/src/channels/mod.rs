@@ -39,7 +39,7 @@ use fulmen_channel::payment::{PaymentHash, Preimage};
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::backup::Single;
 use crate::peer::PeerLink;
@@ -68,8 +68,9 @@ pub enum ToChannel {
     ),
     /// The best block is this high.
     Block(Height),
-    /// The block at this height is no longer in the chain.
-    Unblock(Height),
+    /// The block at this height is no longer in the chain. Dropped with what is left of the message
+    /// once what follows from that is on its way to the disk.
+    Unblock(Height, mpsc::Sender<()>),
     /// F is in a block.
     FundingConfirmed {
         /// F itself.

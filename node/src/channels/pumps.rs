@@ -158,7 +158,8 @@ pub async fn to_all(services: &Services, message: impl Fn() -> ToChannel) {
     }
 }
 
-/// What a chain event means to the channels. The wallet has seen it before.
+/// What a chain event means to the channels, but for blocks that are gone. The wallet has seen it
+/// before.
 pub async fn chain(services: &Services, event: ChainEvent) {
     match event {
         ChainEvent::Connected { at, found: news, .. } => {
@@ -166,13 +167,20 @@ pub async fn chain(services: &Services, event: ChainEvent) {
             block(services, at.height).await;
             found(services, news).await;
         }
-        ChainEvent::Disconnected { at, .. } => {
-            to_all(services, || ToChannel::Unblock(at.height)).await;
-        }
         ChainEvent::Found(news) => found(services, news).await,
         ChainEvent::Mempool(tx) => unconfirmed(services, &tx).await,
         _ => {}
     }
+}
+
+/// The block at this height is gone. Returns when all rows that go with it wait for the disk: what
+/// is written after says that they are written too.
+pub async fn unblock(services: &Services, height: Height) {
+    let (pending, mut undone) = mpsc::channel(1);
+    to_all(services, || ToChannel::Unblock(height, pending.clone())).await;
+    drop(pending);
+    // Nothing is sent: it ends when the last channel has dropped its end.
+    let _ = undone.recv().await;
 }
 
 async fn block(services: &Services, height: Height) {

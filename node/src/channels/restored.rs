@@ -127,7 +127,7 @@ impl Task {
                 self.height = height;
                 self.sweep().await?;
             }
-            ToChannel::Unblock(height) => {
+            ToChannel::Unblock(height, _pending) => {
                 self.height = height.minus(1);
                 if self.record.unblock(height) {
                     self.due = self.due.take().filter(|_| self.record.spent.is_some());

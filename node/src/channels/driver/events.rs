@@ -8,7 +8,9 @@ use bitcoin::OutPoint;
 use fulmen_channel::amount::Sat;
 use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::input::{Command, FundingRequest, Input};
-use fulmen_channel::output::{Event, Settled};
+use fulmen_channel::onchain::deadline::HESITATION;
+use fulmen_channel::output::{Event, Received, Settled};
+use fulmen_channel::params::Side;
 use lightning::ln::types::ChannelId;
 
 impl Driver {
@@ -19,6 +21,7 @@ impl Driver {
         for event in events {
             let id = self.channel.channel_id();
             match event {
+                Event::Received(htlc) if !self.services.chain.synced() => self.unjudged.push(htlc),
                 Event::Received(htlc) => {
                     actions.extend(self.services.hub.received(id, &htlc, &mut unit));
                 }
@@ -46,6 +49,19 @@ impl Driver {
         }
         self.carry_out(unit, actions).await;
         flow
+    }
+
+    /// All blocks are here: what waited for them and is still there is judged by the best of them.
+    /// By an older one a preimage could be given for an HTLC that has expired.
+    pub(super) async fn judge_again(&mut self) {
+        let Some(open) = self.channel.funded() else { return };
+        let waits = |htlc: &Received| {
+            let stands = open.contract.htlcs.get(&(Side::Remote, htlc.id));
+            stands.is_some_and(|stands| stands.removal.is_none())
+        };
+        let arrived = std::mem::take(&mut self.unjudged);
+        let events = arrived.into_iter().filter(waits).map(Event::Received).collect();
+        self.take_events(events).await;
     }
 
     /// Writes what the switch wants durable and does what it asks: removals at once, since the
@@ -84,7 +100,7 @@ impl Driver {
 
     fn note_received(&mut self, id: u64, removal: &Removal) {
         let Some(open) = self.channel.funded() else { return };
-        let htlc = open.contract.htlcs.get(&(fulmen_channel::params::Side::Remote, id));
+        let htlc = open.contract.htlcs.get(&(Side::Remote, id));
         let amount = htlc.filter(|htlc| htlc.removal.is_none()).map(|htlc| htlc.amount);
         if let (Removal::Fulfilled(_), Some(record), Some(amount)) =
             (removal, &mut self.record, amount)
@@ -179,6 +195,13 @@ impl Driver {
     fn failed(&mut self, why: String) {
         self.tell_sweeper();
         tracing::warn!(channel = self.index, "channel failed: {why}");
+        if self.channel.funded().is_some_and(|open| open.life.held) {
+            tracing::warn!(
+                channel = self.index,
+                "this database may be an old copy: our commitment waits for peers or towers to \
+                 tell, {HESITATION} blocks at most; closechannel --force does not wait"
+            );
+        }
         if let Some(txid) = self.snapshot().funded.and_then(|funded| funded.closing_txid) {
             self.close_news(CloseUpdate::Forced(txid));
         } else {

@@ -2,6 +2,7 @@
 //! chain.
 
 use super::Driver;
+use crate::channels::chain_side::LOOK_BACK;
 use crate::channels::note::Note;
 use crate::channels::record::{put_changes, ChannelRecord};
 use crate::channels::Totals;
@@ -185,9 +186,11 @@ impl Driver {
     pub(super) fn watch(&mut self, outpoint: OutPoint) {
         let (since, known) = match &self.record {
             Some(record) => {
-                let spent = record.spent.map(|spent| spent.height);
-                let near = self.height.minus(144).max(record.opened_height);
-                (spent.unwrap_or(near).min(near), record.funding_block)
+                let near = self.height.minus(LOOK_BACK).max(record.opened_height);
+                // Earlier versions have not kept what spent F.
+                let kept = self.channel.funded().is_some_and(|open| open.onchain.height.is_some());
+                let spent = record.spent.filter(|_| !kept).map_or(near, |spent| spent.height);
+                (spent.min(near), record.funding_block)
             }
             None => (self.height, None),
         };
