@@ -3,14 +3,14 @@
 
 use crate::auth::Bakery;
 use crate::backup::Backups;
-use crate::chain::{Chain, ChainConfig, RpcAuth};
+use crate::chain::{Chain, ChainConfig};
 use crate::channels::announce::Forwarding;
 use crate::channels::opening::{restore_all, Numbers};
 use crate::channels::policy::Limits;
 use crate::channels::registry::Registry;
 use crate::channels::restored;
 use crate::channels::services::Services;
-use crate::config::{BitcoindAuth, Config};
+use crate::config::Config;
 use crate::keys::KeyRing;
 use crate::money::Money;
 use crate::node::Node;
@@ -84,14 +84,8 @@ pub async fn node(
 
 /// Where bitcoind is.
 pub fn chain_config(config: &Config) -> ChainConfig {
-    let auth = match &config.bitcoind.auth {
-        BitcoindAuth::UserPass(user, password) => {
-            RpcAuth::UserPass { user: user.clone(), password: password.clone() }
-        }
-        BitcoindAuth::Cookie(path) => RpcAuth::Cookie(path.clone()),
-    };
-    let mut chain = ChainConfig::new(config.network, &config.bitcoind.host, auth);
     let bitcoind = &config.bitcoind;
+    let mut chain = ChainConfig::new(config.network, &bitcoind.host, bitcoind.auth.clone());
     chain.zmq_block = bitcoind.zmq_raw_block.clone().or(bitcoind.zmq_hash_block.clone());
     chain.zmq_tx = bitcoind.zmq_raw_tx.clone();
     chain

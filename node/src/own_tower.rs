@@ -1,10 +1,10 @@
 //! A watchtower within the daemon, for other nodes: what fulmen-tower is, by lnd's flags.
 
-use crate::config::{BitcoindAuth, Config};
+use crate::config::Config;
 use bitcoin::constants::genesis_block;
 use bitcoin::secp256k1::PublicKey;
 use fulmen_watchtower::gatekeeper::Limits;
-use fulmen_watchtower::rpc::{Rpc, RpcAuth};
+use fulmen_watchtower::rpc::Rpc;
 use fulmen_watchtower::tower::{Setup, Tower};
 use fulmen_watchtower::{api, carrier, config};
 use std::collections::BTreeSet;
@@ -51,7 +51,8 @@ pub async fn start(
     let id = tower.id();
     let uris = config.tower_external_ips.iter().map(|address| format!("{id}@{address}")).collect();
     tracing::info!("watchtower {id} listens on {listeners:?}");
-    let (rpc, stop) = (rpc(config), stop.subscribe());
+    let rpc = Rpc::new(&config.bitcoind.host, config.bitcoind.auth.clone(), RPC_TIMEOUT);
+    let stop = stop.subscribe();
     tokio::spawn(async move {
         if let Err(error) = carrier::follow(tower, rpc, stop).await {
             tracing::error!("the watchtower watches no longer: {error}");
@@ -72,14 +73,4 @@ fn open(directory: &Path, chain: bitcoin::BlockHash) -> Result<Tower, String> {
         limits: Limits::default(),
     };
     Tower::open(&directory.join("tower.db"), setup).map_err(|error| error.to_string())
-}
-
-fn rpc(config: &Config) -> Rpc {
-    let auth = match &config.bitcoind.auth {
-        BitcoindAuth::UserPass(user, password) => {
-            RpcAuth::UserPass { user: user.clone(), password: password.clone() }
-        }
-        BitcoindAuth::Cookie(path) => RpcAuth::Cookie(path.clone()),
-    };
-    Rpc::new(&config.bitcoind.host, auth, RPC_TIMEOUT)
 }

@@ -40,15 +40,6 @@ pub enum Means {
     Private(Punisher),
 }
 
-impl Means {
-    fn punisher(&self) -> Option<&Punisher> {
-        match self {
-            Means::Altruist(_) => None,
-            Means::Private(punisher) => Some(punisher),
-        }
-    }
-}
-
 /// A breach under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Breach {
@@ -121,7 +112,10 @@ impl Breach {
     }
 
     fn punisher(&self) -> Option<&Punisher> {
-        self.means().find_map(Means::punisher)
+        self.means().find_map(|means| match means {
+            Means::Altruist(_) => None,
+            Means::Private(punisher) => Some(punisher),
+        })
     }
 
     /// What takes this output, what pays the highest fee first.
@@ -212,10 +206,9 @@ impl Breach {
         if self.confirmed.is_none() {
             return (Vec::new(), false);
         }
-        let Breach { commitment, means, more, takings, .. } = &mut *self;
-        if let Some(punisher) = std::iter::once(&*means).chain(&*more).find_map(Means::punisher) {
-            for (outpoint, taking) in takings {
-                if taking.spent.is_none() && punisher.takes(outpoint, commitment) {
+        if let Some(punisher) = self.punisher().cloned() {
+            for (outpoint, taking) in &mut self.takings {
+                if taking.spent.is_none() && punisher.takes(outpoint, &self.commitment) {
                     changed |= punisher.bump((*outpoint, taking), tip, estimate);
                 }
             }

@@ -10,13 +10,14 @@ use bitcoin::{Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxOut
 use fulmen_channel::amount::{FeeratePerKw, Height};
 use serde::{de::DeserializeOwned, Deserialize};
 use serde_json::{json, Value};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How we prove to bitcoind that we may use its RPC.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum RpcAuth {
     /// `--bitcoind.rpcuser` and `--bitcoind.rpcpass`.
     UserPass {
@@ -27,6 +28,15 @@ pub enum RpcAuth {
     },
     /// bitcoind's `.cookie`, read again when bitcoind has restarted.
     Cookie(PathBuf),
+}
+
+impl fmt::Debug for RpcAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RpcAuth::UserPass { user, .. } => write!(f, "UserPass({user}, …)"),
+            RpcAuth::Cookie(path) => write!(f, "Cookie({})", path.display()),
+        }
+    }
 }
 
 /// Why a call failed.

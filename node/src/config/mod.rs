@@ -9,6 +9,7 @@ mod page;
 pub use flags::{help, Flag, Kind, FLAGS};
 pub use page::{page, SAMPLE};
 
+use crate::chain::RpcAuth;
 use crate::log::Levels;
 use crate::peer::features::Protocol;
 use crate::tower_client::{Policy, TowerAt};
@@ -17,7 +18,6 @@ use bitcoin::Network;
 use fulmen_channel::amount::{FeeratePerKw, Msat, Sat};
 use given::Given;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -54,31 +54,13 @@ pub enum FirstLook {
     },
 }
 
-/// How to log in to bitcoind.
-#[derive(Clone, PartialEq, Eq)]
-pub enum BitcoindAuth {
-    /// By name and password.
-    UserPass(String, String),
-    /// By the cookie file that bitcoind writes at each of its starts.
-    Cookie(PathBuf),
-}
-
-impl fmt::Debug for BitcoindAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BitcoindAuth::UserPass(user, _) => write!(f, "UserPass({user}, …)"),
-            BitcoindAuth::Cookie(path) => write!(f, "Cookie({})", path.display()),
-        }
-    }
-}
-
 /// Where bitcoind is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bitcoind {
     /// `HOST:PORT` of its RPC.
     pub host: String,
     /// How to log in.
-    pub auth: BitcoindAuth,
+    pub auth: RpcAuth,
     /// Where it publishes blocks.
     pub zmq_raw_block: Option<String>,
     /// Where it publishes block hashes.
@@ -452,8 +434,8 @@ fn bitcoind(given: &Given, network: Network, home: &Path) -> Result<Bitcoind, Co
         Network::Regtest => (18443, "regtest"),
     };
     let auth = match (given.text("bitcoind.rpcuser"), given.text("bitcoind.rpcpass")) {
-        (Some(user), Some(pass)) => BitcoindAuth::UserPass(user, pass),
-        (None, None) => BitcoindAuth::Cookie(match given.text("bitcoind.rpccookie") {
+        (Some(user), Some(password)) => RpcAuth::UserPass { user, password },
+        (None, None) => RpcAuth::Cookie(match given.text("bitcoind.rpccookie") {
             Some(cookie) => expand(&cookie, home),
             None => {
                 let dir = given.text("bitcoind.dir").unwrap_or_default();

@@ -214,10 +214,12 @@ impl TowerClient {
                     if receipt.standing != standing || !genuine {
                         return Err("its receipt is not for what we handed in".into());
                     }
-                    self.counts.acquired.add_if(is_new);
+                    if is_new {
+                        self.counts.acquired.add();
+                    }
                 }
                 Reply::Refused(Refusal::SessionFull) => return self.used_up(progress),
-                other => return done(other),
+                other => return Err(odd(other)),
             }
         } else if known == 0 && !small.is_empty() {
             return self.used_up(progress);
@@ -258,7 +260,7 @@ impl TowerClient {
             let hello = Request::Hello { version: VERSION, chain: self.chain };
             return match ask(&mut link, hello).await? {
                 Reply::Welcome(welcome) => Ok((link, welcome)),
-                other => Err(done(other).err().unwrap_or_else(|| "it does not greet us".into())),
+                other => Err(odd(other)),
             };
         }
         Err(failed.join("; "))
@@ -275,8 +277,7 @@ impl TowerClient {
         match ask(&mut link, Request::Recall(of)).await? {
             Reply::Recalled(note) => Ok(note),
             other => {
-                let why = done(other).err().unwrap_or_default();
-                tracing::warn!("watchtower {} bears no witness: {why}", tower.id);
+                tracing::warn!("watchtower {} bears no witness: {}", tower.id, odd(other));
                 Ok(Vec::new())
             }
         }
@@ -333,11 +334,6 @@ fn fitting(records: &[Record], room: u64) -> Vec<&Record> {
 /// Counts one more.
 trait Count {
     fn add(&self);
-    fn add_if(&self, so: bool) {
-        if so {
-            self.add();
-        }
-    }
 }
 
 impl Count for AtomicU64 {
@@ -355,8 +351,15 @@ async fn ask(link: &mut Link, request: Request) -> Result<Reply, String> {
 fn done(reply: Reply) -> Result<(), String> {
     match reply {
         Reply::Done => Ok(()),
-        Reply::Refused(refusal) => Err(format!("it refuses: {refusal}")),
-        other => Err(format!("it answers something else: {other:?}")),
+        other => Err(odd(other)),
+    }
+}
+
+/// What is wrong with an answer that is not the one asked for.
+fn odd(reply: Reply) -> String {
+    match reply {
+        Reply::Refused(refusal) => format!("it refuses: {refusal}"),
+        other => format!("it answers something else: {other:?}"),
     }
 }
 

@@ -182,11 +182,11 @@ impl TowerClient {
             };
         }
         let of_tower = KeyRange::prefix(&id.serialize());
-        let any = |table| Ok(!self.store.scan(table, &of_tower, 1, false)?.is_empty());
+        let any = |table| self.store.scan(table, &of_tower, 1, false).map(|rows| !rows.is_empty());
         if any(Table::TowerQueue)? {
             return Err(TowerError::Unacked);
         }
-        if any(Table::TowerSession).map_err(TowerError::Store)? {
+        if any(Table::TowerSession)? {
             tower.active = false;
             return self.keep(tower).await;
         }

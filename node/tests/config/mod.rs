@@ -3,7 +3,8 @@
 
 use bitcoin::Network;
 use fulmen_channel::amount::{Msat, Sat};
-use fulmen_node::config::{self, BitcoindAuth, Config, FirstLook, FLAGS};
+use fulmen_node::chain::RpcAuth;
+use fulmen_node::config::{self, Config, FirstLook, FLAGS};
 use fulmen_node::log::Levels;
 use fulmen_node::peer::features::Protocol;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,8 @@ fn the_walkthrough_is_understood() {
     assert_eq!(config.network, Network::Regtest);
     assert_eq!(config.levels, Levels::parse("debug").unwrap());
     assert_eq!(config.bitcoind.host, "127.0.0.1:20001");
-    assert_eq!(config.bitcoind.auth, BitcoindAuth::UserPass("u".into(), "p=q".into()));
+    let auth = RpcAuth::UserPass { user: "u".into(), password: "p=q".into() };
+    assert_eq!(config.bitcoind.auth, auth);
     assert_eq!(config.bitcoind.zmq_raw_block.as_deref(), Some("tcp://127.0.0.1:20002"));
     assert_eq!(config.bitcoind.zmq_hash_block, None);
     assert_eq!(config.bitcoind.zmq_raw_tx.as_deref(), Some("tcp://127.0.0.1:20003"));
@@ -57,7 +59,7 @@ fn defaults_are_lnds() {
     assert_eq!(config.external_ips, []);
     assert_eq!(config.bitcoind.host, "localhost:38332");
     let cookie = PathBuf::from("/home/alice/.bitcoin/signet/.cookie");
-    assert_eq!(config.bitcoind.auth, BitcoindAuth::Cookie(cookie));
+    assert_eq!(config.bitcoind.auth, RpcAuth::Cookie(cookie));
     assert_eq!((config.alias, config.color), (None, [0x33, 0x99, 0xff]));
     assert_eq!(
         (config.min_chan_size, config.max_chan_size),
@@ -97,7 +99,7 @@ fn the_command_line_wins_over_the_file() {
     assert!(config.no_seed_backup);
     assert_eq!(config.max_chan_size, Sat::new(100_000));
     assert_eq!(config.policy.base_fee, Msat::new(7));
-    assert_eq!(config.bitcoind.auth, BitcoindAuth::Cookie("/home/alice/cookie".into()));
+    assert_eq!(config.bitcoind.auth, RpcAuth::Cookie("/home/alice/cookie".into()));
 
     let args = [
         "--alias=mine",
