@@ -98,7 +98,7 @@ pub const FLAGS: &[Flag] = &[
         "hodl.exit-settle",
         Switch,
         "",
-        "leave what is received as it is, neither settled nor failed; for tests only",
+        "neither settle nor fail what is received, for tests only",
     ),
     flag("trickledelay", Value, "90000", "time between two batches of gossip, in ms"),
     flag("bitcoin.active", Switch, "true", "for lnd's sake; cannot be switched off"),
