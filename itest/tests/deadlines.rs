@@ -6,6 +6,7 @@ use fulmen_channel::amount::{Msat, Sat};
 use fulmen_channel::onchain::deadline::{CLAIM_WINDOW, GRACE};
 use fulmen_itest::failure::{Context, Result};
 use fulmen_itest::regtest::{Cluster, Daemon, Peer};
+use fulmen_proto::lnrpc::invoice::InvoiceState;
 use fulmen_proto::lnrpc::payment::PaymentStatus;
 use fulmen_proto::lnrpc::Channel;
 
@@ -147,6 +148,12 @@ async fn who_knows_a_preimage_closes_while_it_can_still_be_shown() -> Result<()>
     // No block comes between the HTLC and its end: what is due too soon is failed.
     alice.is_at_tip().await?;
     held(&alice, &bob).await?;
+    // What he took in is his, however few blocks are left when he comes to settle it.
+    cluster.bitcoind().mine(60)?;
+    for daemon in [&alice, &bob, &carol] {
+        daemon.is_at_tip().await?;
+    }
+    assert_eq!(bob.all_invoices().await?[0].state(), InvoiceState::Accepted);
     let (ours, theirs) = (with(&bob, &alice).await?, with(&alice, &bob).await?);
     // From now on Bob settles; Alice hears nothing of it, and Carol is witness to his number.
     bob.stops().await?;

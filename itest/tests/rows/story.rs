@@ -16,7 +16,8 @@ use serde_json::{json, Value};
 use super::chain::{waiting_spend, Ledger, Paper, What};
 use super::money::{Channel, Output, Tree};
 use super::table::{Group, Htlc, Watched, Who};
-use super::world::{holds, listed, World};
+use super::world::{listed, World};
+use crate::sweeps::holds;
 use fulmen_channel::params::CommitmentFormat::StaticRemoteKey;
 
 /// Who is there.

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::money::Channel;
 use super::table::{Group, Htlc, Watched, Who, CAPACITY, PUSHED};
+use crate::sweeps::holds;
 use fulmen_itest::tower::Tower;
 
 /// Coins of each wallet that pay for second stages.
@@ -63,12 +64,6 @@ impl Peer for Behind<'_> {
     async fn has_channel_with(&self, other: PublicKey) -> Result<()> {
         self.0.has_channel_with(other).await
     }
-}
-
-/// From the next start on a daemon neither settles nor fails what it receives, or does again.
-pub fn holds(daemon: &Daemon, holds: bool) -> Result<()> {
-    let line = if holds { "hodl.exit-settle=1\n" } else { "" };
-    Ok(fs::write(daemon.dir().join("fulmen.conf"), line)?)
 }
 
 /// Coins for what is to be paid for beside a claim, and one of `large`.
