@@ -167,6 +167,32 @@ fn types(sweeps: &[PendingSweep]) -> Vec<WitnessType> {
     types
 }
 
+/// The operator has a commitment pay 30 sat/vB, and so it does.
+async fn is_bumped(cluster: &Cluster, daemon: &Daemon, channel: &Channel) -> Result<()> {
+    let point = channel.channel_point.parse::<bitcoin::OutPoint>()?;
+    let request = BumpForceCloseFeeRequest {
+        chan_point: Some(ChannelPoint {
+            funding_txid: Some(FundingTxid::FundingTxidStr(point.txid.to_string())),
+            output_index: point.vout,
+        }),
+        starting_feerate: 30,
+        budget: 20_000,
+        ..Default::default()
+    };
+    let status = daemon.wallet_kit().await?.bump_force_close_fee(request).await?.into_inner();
+    assert!(status.status.starts_with("Successfully registered"), "{status:?}");
+    pays_thirty(cluster, daemon).await
+}
+
+async fn pays_thirty(cluster: &Cluster, daemon: &Daemon) -> Result<()> {
+    daemon
+        .until("a child pays 30 sat/vB for both", async || {
+            Ok(best_ancestor_rate(cluster)?.filter(|rate| (29.0..32.0).contains(rate)))
+        })
+        .await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_shows_a_preimage_and_both_take_back_what_they_offered() -> Result<()> {
     let cluster = Cluster::start()?;
@@ -180,23 +206,7 @@ async fn nobody_shows_a_preimage_and_both_take_back_what_they_offered() -> Resul
     alice.begins_to_close(&channel, true).await?;
     pays_for_its_commitment(&alice, known).await?;
     // HTLCs are at stake, so that the anchor may pay; the operator wants it sooner.
-    let point = channel.channel_point.parse::<bitcoin::OutPoint>()?;
-    let request = BumpForceCloseFeeRequest {
-        chan_point: Some(ChannelPoint {
-            funding_txid: Some(FundingTxid::FundingTxidStr(point.txid.to_string())),
-            output_index: point.vout,
-        }),
-        starting_feerate: 30,
-        budget: 20_000,
-        ..Default::default()
-    };
-    let status = alice.wallet_kit().await?.bump_force_close_fee(request).await?.into_inner();
-    assert!(status.status.starts_with("Successfully registered"), "{status:?}");
-    alice
-        .until("a child pays 30 sat/vB for both", async || {
-            Ok(best_ancestor_rate(&cluster)?.filter(|rate| (29.0..32.0).contains(rate)))
-        })
-        .await?;
+    is_bumped(&cluster, &alice, &channel).await?;
     let request = PendingChannelsRequest { include_raw_tx: true };
     let waiting = alice.lightning().await?.pending_channels(request).await?.into_inner();
     let waiting = &waiting.waiting_close_channels[0];
@@ -345,11 +355,7 @@ async fn the_command_line_says_what_may_be_paid() -> Result<()> {
         assert!(status["status"].as_str().unwrap().starts_with("Successfully"), "{status}");
     }
     pays_for_its_commitment(&alice, known).await?;
-    alice
-        .until("a child pays 30 sat/vB for both", async || {
-            Ok(best_ancestor_rate(&cluster)?.filter(|rate| (29.0..32.0).contains(rate)))
-        })
-        .await?;
+    pays_thirty(&cluster, &alice).await?;
     // No HTLC is at stake; what may be paid for the commitment is shown all the same.
     let risk = says(&alice, &["channel", "risk", "--json"])?["channels"][0].clone();
     let budget = sweeps(&alice).await?[0].budget;
