@@ -30,7 +30,8 @@ const AHEAD: u32 = 20;
 #[derive(Clone, Debug)]
 pub struct Wallet {
     curve: Secp256k1<All>,
-    keys: BTreeMap<ScriptBuf, SecretKey>,
+    /// The number of each script's key, and the key.
+    keys: BTreeMap<ScriptBuf, (u32, SecretKey)>,
     next: u32,
     made: u32,
     /// Its own transactions: their change may be spent at once.
@@ -63,12 +64,8 @@ impl Wallet {
     /// Looks at a block's or the mempool's transaction, so that no address is given out twice.
     pub fn saw(&mut self, tx: &Transaction) {
         for output in &tx.output {
-            if !self.owns(&output.script_pubkey) {
-                continue;
-            }
-            let used = (self.next..self.made)
-                .find(|number| self.address(*number).script_pubkey() == output.script_pubkey);
-            if let Some(number) = used {
+            let number = self.keys.get(&output.script_pubkey).map(|(number, _)| *number);
+            if let Some(number) = number.filter(|number| *number >= self.next) {
                 self.next = number.saturating_add(1);
                 self.look_ahead();
             }
@@ -138,7 +135,7 @@ impl Wallet {
         let mut witnesses = Vec::new();
         let mut sighashes = SighashCache::new(&tx);
         for (number, (_, output)) in spent.iter().enumerate() {
-            let key = self.keys.get(&output.script_pubkey)?;
+            let (_, key) = self.keys.get(&output.script_pubkey)?;
             let all = EcdsaSighashType::All;
             let script = &output.script_pubkey;
             let hash = sighashes.p2wpkh_signature_hash(number, script, output.value, all).ok()?;
@@ -154,7 +151,8 @@ impl Wallet {
 
     fn look_ahead(&mut self) {
         while self.made < self.next.saturating_add(AHEAD) {
-            self.keys.insert(self.address(self.made).script_pubkey(), key(self.made));
+            let key = (self.made, key(self.made));
+            self.keys.insert(self.address(self.made).script_pubkey(), key);
             self.made = self.made.saturating_add(1);
         }
     }
