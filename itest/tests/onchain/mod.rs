@@ -3,6 +3,8 @@
 
 mod breach;
 mod pinning;
+mod reorgs;
+mod replaced;
 mod shell;
 mod story;
 mod table;

@@ -53,7 +53,7 @@ fn key() -> (SecretKey, PublicKey) {
 }
 
 /// Where the wallet's money is.
-fn script() -> ScriptBuf {
+pub fn own_script() -> ScriptBuf {
     ScriptBuf::new_p2wpkh(&CompressedPublicKey(key().1).wpubkey_hash())
 }
 
@@ -63,7 +63,7 @@ impl Shell {
         let mut tx = spend(&[coin], 2_000);
         tx.output[0].value -= Sat::new(COINS * COIN).to_amount();
         let value = Sat::new(COIN).to_amount();
-        let own = (0..COINS).map(|_| TxOut { value, script_pubkey: script() });
+        let own = (0..COINS).map(|_| TxOut { value, script_pubkey: own_script() });
         tx.output.extend(own);
         chain_box.submit(&tx).unwrap();
         let known = Known::new(Vec::new(), chain_box.chain().height());
@@ -171,7 +171,7 @@ impl Shell {
     /// Whether it is to be planned anew.
     fn publishes(&mut self, chain_box: &mut ChainBox, draft: Draft, now: &Snapshot) -> bool {
         let taken = draft.taken(&now.wanted);
-        let rest = draft.built.rest.map(|_| script());
+        let rest = draft.built.rest.map(|_| own_script());
         let signer = |_| InMemorySigner::from_seed(self.seed);
         let mut tx = draft.sign(rest, &taken, &now.published, signer).unwrap();
         signs(&mut tx, &draft.built.coins);
@@ -204,7 +204,7 @@ impl Shell {
             let mut inputs = now.versions.iter().flat_map(|version| &version.tx.input);
             inputs.any(|input| input.previous_output == *at)
         };
-        let script = script();
+        let script = own_script();
         let coins = chain_box.chain().coins();
         let ours = coins.filter(|(at, coin)| coin.output.script_pubkey == script && !held(at));
         ours.map(|(at, coin)| Lent {
@@ -224,7 +224,7 @@ impl Shell {
 
     /// What the wallet has more than at first.
     pub fn gained(&self, chain_box: &ChainBox) -> u64 {
-        let script = script();
+        let script = own_script();
         let coins = chain_box.chain().coins().map(|(_, coin)| &coin.output);
         let ours = coins.filter(|output| output.script_pubkey == script);
         ours.map(|output| output.value.to_sat()).sum::<u64>().wrapping_sub(COINS * COIN)
@@ -256,8 +256,9 @@ fn signs(tx: &mut Transaction, coins: &[Lent]) {
         assert_eq!(tx.input[place].previous_output, coin.outpoint);
         let all = EcdsaSighashType::All;
         let value = coin.value.to_amount();
-        let hash =
-            SighashCache::new(&*tx).p2wpkh_signature_hash(place, &script(), value, all).unwrap();
+        let hash = SighashCache::new(&*tx)
+            .p2wpkh_signature_hash(place, &own_script(), value, all)
+            .unwrap();
         let signature = Secp256k1::new().sign_ecdsa(&Message::from(hash), &secret);
         let signature = bitcoin::ecdsa::Signature { signature, sighash_type: all };
         tx.input[place].witness = Witness::p2wpkh(&signature, &public);

@@ -72,9 +72,9 @@ pub struct Row {
 pub enum Trouble {
     Nothing,
     /// Each block in which something is spent for the first time is gone again, with the five
-    /// before it.
+    /// before it; sometimes Alice's daemon then restarts.
     SixGone,
-    /// Some of these blocks are gone with the 99 before them, and Alice's daemon then restarts.
+    /// Most of these blocks are gone with the 99 before them, and Alice's daemon then restarts.
     HundredGone,
     /// Most blocks take no transaction that pays less than this, though estimates say nothing of
     /// it: so many satoshi per 1,000 vbytes.
@@ -112,7 +112,7 @@ const LATE: u64 = 77;
 
 impl Row {
     /// When its HTLCs expire.
-    fn expiry(&self) -> u32 {
+    pub fn expiry(&self) -> u32 {
         if self.trouble == Trouble::HundredGone {
             EXPIRY + DEEP
         } else {
@@ -120,7 +120,7 @@ impl Row {
         }
     }
 
-    fn late(&self) -> InFlightHtlc {
+    pub fn late(&self) -> InFlightHtlc {
         InFlightHtlc { n: LATE, by_alice: true, sat: 30_000, expiry: self.expiry() }
     }
 
@@ -166,7 +166,7 @@ pub struct Story {
     coins: Vec<Coin>,
     /// What Bob sent.
     bobs: BTreeMap<bitcoin::Txid, Transaction>,
-    funding: OutPoint,
+    pub funding: OutPoint,
     /// What was spent in blocks that are gone again.
     shaken: BTreeSet<OutPoint>,
     /// What Alice kept for towers of the state that is revoked.
@@ -371,20 +371,31 @@ impl Story {
         self.chain_box.mine_block(block, Sat::ZERO, to_anybody()).unwrap();
         self.catches_up();
         match self.row.trouble {
-            Trouble::SixGone if news > 0 => self.loses(6),
+            Trouble::SixGone if news > 0 => {
+                self.loses(6);
+                if self.shaken.len() % 3 == 0 {
+                    self.alice_restarts();
+                }
+            }
             // Some of them: what outpoints are is as good as dice.
             Trouble::HundredGone if news > 0 && self.shaken.len() % 3 != 0 => {
                 self.loses(100);
-                self.alice.crashes();
-                self.shell.restarts(&self.chain_box);
+                self.alice_restarts();
             }
             _ => {}
         }
     }
 
-    fn loses(&mut self, blocks: u32) {
+    /// So many blocks are gone, and empty ones there.
+    pub fn loses(&mut self, blocks: u32) {
         self.chain_box.reorg(blocks);
         self.catches_up();
+    }
+
+    /// Alice's daemon forgets what is not on disk.
+    pub fn alice_restarts(&mut self) {
+        self.alice.crashes();
+        self.shell.restarts(&self.chain_box);
     }
 
     /// Both are told of blocks that came and went.
@@ -422,29 +433,33 @@ impl Story {
 
     /// Until nothing is left to claim.
     pub fn ends(&mut self) {
-        loop {
-            let next = self.chain_box.chain().height().plus(1);
-            let left = || self.alice.open().claims().map(|(_, claims)| claims);
-            let waits = &self.shell.waits;
-            assert!(next < Height::new(1_800), "{:?} goes on: {:?} {waits:?}", self.row, left());
-            let bobs = self.bobs_turn(next);
-            self.alice_turns();
-            let sides = [Some(&self.alice), Some(&self.bob).filter(|_| self.row.racing)];
-            let claims = sides.into_iter().flatten().filter_map(|side| side.open().claims());
-            let later = claims.flat_map(|(_, claims)| claims).map(|claim| claim.from);
-            let wait = later.filter(|from| *from > next).min();
-            match wait {
-                _ if !bobs.is_empty() || !self.chain_box.mempool().entries().is_empty() => {
-                    self.mines_with(bobs);
-                }
-                Some(first) => self.mines(first.number() - next.number()),
-                None if !self.shell.waits.is_empty() => self.mines(1),
-                None => break,
-            }
-        }
+        while self.goes_on() {}
         // What the peer may still take back is not waited for longer than it can.
         let height = self.chain_box.chain().height().number();
         self.mines(1 + self.row.expiry().saturating_sub(height) + DEPTH);
+    }
+
+    /// To the next block in which something may happen; false when nothing is left to claim.
+    pub fn goes_on(&mut self) -> bool {
+        let next = self.chain_box.chain().height().plus(1);
+        let left = || self.alice.open().claims().map(|(_, claims)| claims);
+        let waits = &self.shell.waits;
+        assert!(next < Height::new(1_800), "{:?} goes on: {:?} {waits:?}", self.row, left());
+        let bobs = self.bobs_turn(next);
+        self.alice_turns();
+        let sides = [Some(&self.alice), Some(&self.bob).filter(|_| self.row.racing)];
+        let claims = sides.into_iter().flatten().filter_map(|side| side.open().claims());
+        let later = claims.flat_map(|(_, claims)| claims).map(|claim| claim.from);
+        let wait = later.filter(|from| *from > next).min();
+        match wait {
+            _ if !bobs.is_empty() || !self.chain_box.mempool().entries().is_empty() => {
+                self.mines_with(bobs);
+            }
+            Some(first) => self.mines(first.number() - next.number()),
+            None if !self.shell.waits.is_empty() => self.mines(1),
+            None => return false,
+        }
+        true
     }
 
     /// What Bob sends to his miner for block `next`, if he is there.
@@ -527,7 +542,7 @@ impl Story {
 }
 
 /// Offers an HTLC with its own expiry.
-fn offers(pair: &mut Pair, htlc: &InFlightHtlc) {
+pub fn offers(pair: &mut Pair, htlc: &InFlightHtlc) {
     let (payment_hash, amount) = (preimage(htlc.n).hash(), Msat::new(htlc.sat * 1_000));
     let memo = payment_hash.0.to_vec();
     let cltv_expiry = Height::new(htlc.expiry);
@@ -537,7 +552,7 @@ fn offers(pair: &mut Pair, htlc: &InFlightHtlc) {
 }
 
 /// Tells a side of a block, or of what waits for one.
-fn hears(party: &mut Party, event: &Event, funding: OutPoint) {
+pub fn hears(party: &mut Party, event: &Event, funding: OutPoint) {
     match event {
         Event::Connected(height, block) => {
             party.handle(Input::Block(*height)).unwrap();
