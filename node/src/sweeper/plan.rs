@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   claims ─▶ of a version that stands: as they are ┐
-//!          ─▶ new, or too near to stay together ────┴─▶ batches ─▶ curve ─▶ build ─▶ drafts
+//!          ─▶ new, or not to stay together ─────────┴─▶ batches ─▶ curve ─▶ build ─▶ drafts
 //!                                                                             └────▶ what waits
 //! ```
 //!
@@ -18,7 +18,7 @@ use bitcoin::{OutPoint, Txid};
 use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use fulmen_channel::onchain::claim::Pays;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Feerates by how soon, and the least that enters the mempool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,28 +153,35 @@ fn batches<'a>(world: &World<'a>, ripe: Vec<&'a Wanted>) -> Vec<Batch<'a>> {
         rest.retain(|outpoint, _| !version.claims.iter().any(|(_, claim)| claim == outpoint));
         batches.push(Batch { claims, stands: Some(version), splits: Vec::new() });
     }
-    let mut fresh = together(rest.into_values(), world.height);
+    let mut fresh = world.parts(rest.into_values().collect(), &broken);
     fresh.sort_by_key(|claims| Reverse(budget_of(claims)));
     for claims in fresh {
-        let outpoints: BTreeSet<OutPoint> = claims.iter().map(|wanted| wanted.outpoint()).collect();
-        let touches = |version: &&Version| version.claims.iter().any(|c| outpoints.contains(&c.1));
-        let (splits, others) = broken.into_iter().partition(touches);
+        let (splits, others) = broken.into_iter().partition(|version| touches(version, &claims));
         broken = others;
         batches.push(Batch { claims, stands: None, splits });
     }
     batches
 }
 
+/// Whether a version takes one of these.
+fn touches(version: &Version, claims: &[&Wanted]) -> bool {
+    let takes = |wanted: &&Wanted| version.claims.iter().any(|(_, at)| *at == wanted.outpoint());
+    claims.iter().any(takes)
+}
+
 /// Whether the claims of `version` are to go on apart, and the first of them can pay for that.
 fn must_split(claims: &[&Wanted], version: &Version, world: &World) -> bool {
-    let (height, entering) = (world.height, world.estimates.entering);
-    let lags = |wanted: &&Wanted| !affords(wanted, entering);
-    let leaves = |wanted: &&Wanted| alone(wanted, height) || lags(wanted);
-    let apart = claims.len() > 1 && claims.iter().any(leaves);
-    let parts = together(claims.iter().copied().filter(|wanted| !lags(wanted)), height);
+    let price = world.price(claims, Some(version));
+    let stays = world.is_enough(claims, version, &price);
+    let leaves = claims.iter().any(|wanted| alone(wanted, world.height));
+    let apart = leaves || !(stays || world.is_sound(claims, Some(version)));
+    if claims.len() < 2 || !apart {
+        return false;
+    }
+    let parts = world.parts(claims.to_vec(), &[version]);
     let richest = parts.iter().map(|part| budget_of(part)).max().unwrap_or_default();
     let step = FeeratePerKw::FLOOR.fee(version.weight);
-    apart && richest >= version.fee.saturating_add(step)
+    richest >= version.fee.saturating_add(step)
 }
 
 fn budget_of(claims: &[&Wanted]) -> Sat {
@@ -191,6 +198,11 @@ fn grew(from: FeeratePerKw, to: FeeratePerKw) -> bool {
     u64::from(to.per_kw()).saturating_mul(4) >= u64::from(from.per_kw()).saturating_mul(5)
 }
 
+/// A batch with a deadline pays at most this part of the largest budget in it. Who replaces it pays
+/// more than all of it paid: near the deadline one of them must be able to, and early at no great
+/// cost.
+const EASILY: u64 = 4;
+
 /// What a batch should pay now.
 struct Price {
     since: Height,
@@ -206,6 +218,48 @@ struct Price {
 type Decision = (Option<Draft>, Vec<(OutPoint, Waits)>);
 
 impl World<'_> {
+    /// Claims in batches. What was published of them and does not stand is among `broken`.
+    fn parts<'a>(&self, claims: Vec<&'a Wanted>, broken: &[&Version]) -> Vec<Vec<&'a Wanted>> {
+        let mut parts = Vec::new();
+        for mut like in together(claims, self.height) {
+            let past = broken.iter().copied().find(|version| touches(version, &like));
+            like.sort_by_key(|wanted| (Reverse(wanted.budget()), wanted.outpoint()));
+            let mut sound: Vec<Vec<&Wanted>> = Vec::new();
+            for wanted in like {
+                let fits = |part: &&mut Vec<&'a Wanted>| {
+                    let with: Vec<&Wanted> = part.iter().copied().chain([wanted]).collect();
+                    self.is_sound(&with, past)
+                };
+                match sound.iter_mut().find(fits) {
+                    Some(part) => part.push(wanted),
+                    None => sound.push(vec![wanted]),
+                }
+            }
+            for part in &mut sound {
+                part.sort_by_key(|wanted| (wanted.deadline(), wanted.outpoint()));
+            }
+            // Who has fewer coins than that pays for several with one.
+            let coins = self.coins.len().saturating_add(usize::from(past.is_some()));
+            let short = sound.len() > coins && sound.iter().flatten().any(|it| it.lacks_fee());
+            parts.extend(if short { vec![sound.concat()] } else { sound });
+        }
+        parts
+    }
+
+    /// Whether claims may be in one transaction that takes the place of `past`: each affords what
+    /// all pay and, where there is a deadline, one of them alone could soon take the place of it.
+    fn is_sound(&self, claims: &[&Wanted], past: Option<&Version>) -> bool {
+        let price = self.price(claims, past);
+        let weight = rough_weight(claims);
+        let step = FeeratePerKw::FLOOR.fee(weight);
+        let before = past.map_or(Sat::ZERO, |version| version.fee);
+        let fee = price.rate.fee(weight).max(before.saturating_add(step));
+        let richest = claims.iter().map(|wanted| wanted.budget()).max().unwrap_or_default();
+        let parts_easily = fee.sat().saturating_mul(EASILY) <= richest.sat();
+        let afforded = claims.iter().all(|wanted| affords(wanted, price.rate));
+        afforded && (price.horizon.is_none() || parts_easily)
+    }
+
     /// What to publish for a batch, with what waits of it.
     fn decide(&self, batch: &Batch, free: &[Lent]) -> Result<Decision, Waits> {
         let past = batch.stands.or(batch.splits.first().copied());

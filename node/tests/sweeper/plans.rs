@@ -252,6 +252,94 @@ fn near_the_deadline_a_batch_splits_and_the_richest_replaces_it() {
     assert!(plan.drafts[0].built.fee >= first.built.fee.saturating_add(step));
 }
 
+/// The claims that go together at these estimates, and what the transactions pay.
+fn batches(story: &Story) -> Vec<(Vec<u8>, u64)> {
+    let number = |outpoint: &_| (0..u8::MAX).find(|number| at(*number) == *outpoint).unwrap();
+    let drafts = story.plan().drafts;
+    let numbers = |draft: &Draft| {
+        let mut numbers: Vec<u8> = draft.claims.iter().map(number).collect();
+        numbers.sort();
+        numbers
+    };
+    let mut batches: Vec<_> =
+        drafts.iter().map(|draft| (numbers(draft), draft.built.fee.sat())).collect();
+    batches.sort();
+    batches
+}
+
+#[test]
+fn each_pays_what_it_affords_and_one_could_take_the_place_of_all() {
+    type Row = (&'static [(Name, u64, Option<u32>)], usize, u32, &'static [&'static [u8]]);
+    const EQUAL: [(Name, u64, Option<u32>); 10] = [(HED, 50_000, Some(40)); 10];
+    const FREE: [(Name, u64, Option<u32>); 10] = [(HTD, 50_000, None); 10];
+    const UNEVEN: [(Name, u64, Option<u32>); 2] =
+        [(HED, 250_000, Some(40)), (HED, 20_000, Some(40))];
+    const LARGE: [(Name, u64, Option<u32>); 2] =
+        [(HED, 250_000, Some(40)), (HED, 260_000, Some(40))];
+    const COINS: [(Name, u64, Option<u32>); 2] = [(HE, 250_000, Some(40)), (HE, 20_000, Some(40))];
+    let rows: &[Row] = &[
+        (&UNEVEN, 0, 1_000, &[&[0, 1]]),
+        // The small one pays less than it would be pulled to, and holds up nobody.
+        (&UNEVEN, 0, 76_000, &[&[0], &[1]]),
+        // Each affords it, but neither could easily take the place of both.
+        (&LARGE, 0, 15_000, &[&[0, 1]]),
+        (&LARGE, 0, 76_000, &[&[0], &[1]]),
+        (&EQUAL, 0, 1_000, &[&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]),
+        (&EQUAL, 0, 5_000, &[&[0, 1, 2], &[3, 4, 5], &[6, 7, 8], &[9]]),
+        // Without a deadline nobody gains by holding them up.
+        (&FREE, 0, 5_000, &[&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]]),
+        (&[(HTD, 250_000, None), (HTD, 20_000, None)], 0, 76_000, &[&[0]]),
+        // A coin for each, or one that pays for both.
+        (&COINS, 2, 76_000, &[&[0], &[1]]),
+        (&COINS, 1, 76_000, &[&[0, 1]]),
+    ];
+    for (row, (claims, coins, rate, expected)) in rows.iter().enumerate() {
+        let wanted = (0..).zip(*claims).map(|(number, (name, sat, deadline))| match deadline {
+            Some(blocks) => due(number, *name, *sat, *blocks),
+            None => claim(number, *name, *sat),
+        });
+        let mut story = Story::of(wanted.collect());
+        story.coins = (200..).take(*coins).map(|number| coin(number, 200_000)).collect();
+        story.estimates = estimates([*rate; 4]);
+        let batches = batches(&story);
+        let together: Vec<_> = batches.iter().map(|(numbers, _)| numbers.clone()).collect();
+        assert_eq!(together, *expected, "row {row}");
+        for (numbers, fee) in batches {
+            let worth: u64 = numbers.iter().map(|number| claims[usize::from(*number)].1).sum();
+            assert!(fee <= worth / 2, "row {row}: {fee} for {worth}");
+        }
+    }
+}
+
+#[test]
+fn a_spike_takes_a_batch_apart_and_each_goes_as_high_as_it_can() {
+    let mut story = Story::of(vec![due(1, HED, 250_000, 40), due(2, HED, 20_000, 40)]);
+    let first = story.publish();
+    assert_eq!(first.claims, [at(1), at(2)]);
+    story.estimates = estimates([76_000; 4]);
+    let plan = story.plan();
+    let claims: Vec<_> = plan.drafts.iter().map(|draft| draft.claims.clone()).collect();
+    assert_eq!(claims, [[at(1)], [at(2)]]);
+    assert_eq!(plan.drafts[0].replaces, [version(&first).txid()]);
+    assert!(rate(&plan.drafts[0]).abs_diff(76_000) < 100, "{}", rate(&plan.drafts[0]));
+    assert!(plan.drafts[1].built.fee <= Sat::new(10_000), "{}", plan.drafts[1].built.fee);
+}
+
+/// However slowly a batch's fee rose, none of its claims is held up with the others at the end.
+#[test]
+fn near_its_deadline_each_of_many_is_alone() {
+    let mut story = Story::of((0..10).map(|number| due(number, HED, 50_000, 140)).collect());
+    assert_eq!(story.publish().claims.len(), 10);
+    while story.height < NOW.plus(133) {
+        story.height = story.height.plus(1);
+        story.plan().drafts.into_iter().for_each(|draft| drop(story.take(draft)));
+    }
+    let sizes: Vec<usize> = story.versions.iter().map(|version| version.claims.len()).collect();
+    assert_eq!(sizes, [1; 10]);
+    let most = story.versions.iter().map(|version| version.fee).max().unwrap();
+    assert!(most <= Sat::new(25_000), "{most}");
+}
+
 #[test]
 fn what_a_block_took_of_a_batch_leaves_the_others() {
     let all = [claim(1, HTD, 90_000), claim(2, HTD, 80_000), claim(3, HTD, 70_000)];
