@@ -1,5 +1,5 @@
-//! Claims that do not go as planned: an earlier version gets into the block, or the peer takes one
-//! of the outputs that a transaction of ours takes together.
+//! Claims that do not go as planned: an earlier version gets into the block, the peer takes one of
+//! the outputs that a transaction of ours takes together, or a hundred blocks are gone.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use fulmen_proto::walletrpc::BumpFeeRequest;
 
 use super::chain::{waiting_spend, Paper, What};
 use super::story::{block_of, Here, Play};
-use super::table::{row, Group, InFlight, Who, GONE};
+use super::table::{row, Group, InFlight, Who, GONE, RACING, SHAKEN};
 
 static FORMS: Group = Group {
     name: "forms",
@@ -34,6 +34,58 @@ static TAKEN: Group = Group {
     ],
     ..GONE
 };
+
+static DEEP: Group = Group {
+    name: "deep",
+    blocks: 140,
+    rows: &[
+        row(Who::Local, InFlight::Both, Anchors, &[Paper::RD, Paper::HE, Paper::HERD, Paper::HED]),
+        row(Who::Remote, InFlight::Both, Anchors, &[Paper::D, Paper::HE, Paper::HERD, Paper::HED]),
+        row(Who::Local, InFlight::Received, StaticRemoteKey, &[Paper::RD, Paper::HE, Paper::HERD]),
+    ],
+    ..RACING
+};
+
+static SHAKEN_MORE: Group = Group {
+    name: "shaken more",
+    rows: &[
+        row(Who::Local, InFlight::Offered, StaticRemoteKey, &[Paper::RD, Paper::HT, Paper::HTRD]),
+        row(Who::Remote, InFlight::Offered, Anchors, &[Paper::D, Paper::HTD]),
+        row(Who::Remote, InFlight::Dust, StaticRemoteKey, &[Paper::D, Paper::RD]),
+        row(Who::Local, InFlight::Dust, Anchors, &[Paper::D, Paper::RD]),
+    ],
+    ..SHAKEN
+};
+
+/// Six blocks after each step, where there is less in flight.
+pub async fn six_blocks_are_gone() -> Result<()> {
+    super::story::plays(&SHAKEN_MORE).await
+}
+
+/// The commitments are in a block, and what both took of them at once, so deep that it counts as
+/// settled. All of that is gone, and of what was in those blocks bitcoind keeps only the last.
+pub async fn a_hundred_blocks_are_gone() -> Result<()> {
+    let mut play = Play::begins(&DEEP).await?;
+    play.confirms().await?;
+    let committed = play.ledger.tip();
+    play.world.bob.starts().await?;
+    play.goes_on(Here::BOTH, Some(committed + 1)).await?;
+    let second_stages = |play: &Play| {
+        let trees = play.trees();
+        let outputs = trees.iter().flat_map(|(_, tree)| &tree.outputs);
+        outputs.filter(|output| matches!(output.what, What::Second(..))).count()
+    };
+    assert_eq!(second_stages(&play), 3, "Alice's HE, Bob's HE, Alice's HE");
+    play.world.bitcoind().mine(committed + 99 - play.ledger.tip())?;
+    play.waits(Here::BOTH, Some(0)).await?;
+    play.loses(100)?;
+    play.ledger.catches_up(play.world.bitcoind())?;
+    assert_eq!((second_stages(&play), play.ledger.tip()), (0, committed + 100));
+    play.world.alice.stops().await?;
+    play.world.alice.starts().await?;
+    play.goes_on(Here::BOTH, None).await?;
+    play.ends().await
+}
 
 /// Claims are bumped, and the version before is what the miner takes.
 pub async fn another_form_confirms() -> Result<()> {

@@ -118,3 +118,13 @@ async fn the_feerate_jumps_from_1_to_300_sat_per_vbyte_while_a_private_tower_wat
 {
     watched::through_a_spike().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn six_blocks_are_gone_after_each_step_with_less_in_flight() -> Result<()> {
+    harder::six_blocks_are_gone().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_blocks_are_gone_with_claims_that_were_settled() -> Result<()> {
+    harder::a_hundred_blocks_are_gone().await
+}

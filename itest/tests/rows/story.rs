@@ -193,18 +193,23 @@ impl Play {
     }
 
     /// A block with what waits. If `taken` is spent for the first time it is gone again, with the
-    /// five before it, and others are there that hold nothing but the commitments: without these
-    /// either side may publish its own anew, which is as good and another row.
+    /// five before it.
     fn mines(&mut self, taken: Vec<OutPoint>) -> Result<()> {
-        let bitcoind = self.world.bitcoind();
-        bitcoind.mine(1)?;
+        self.world.bitcoind().mine(1)?;
         let known = self.shaken.len();
         self.shaken.extend(taken);
         if !self.world.group.reorgs || self.shaken.len() == known {
             return Ok(());
         }
+        self.loses(6)
+    }
+
+    /// So many blocks are gone, and others there that hold nothing but the commitments: without
+    /// these either side may publish its own anew, which is as good and another row.
+    pub fn loses(&mut self, blocks: u64) -> Result<()> {
+        let bitcoind = self.world.bitcoind();
         self.ledger.catches_up(bitcoind)?;
-        let first = self.ledger.tip() - 5;
+        let first = self.ledger.tip() + 1 - blocks;
         let spends = self.world.channels.iter().map(|it| self.ledger.spend(&it.funding));
         let commitments = spends.flatten().map(|(txid, _)| self.ledger.tx(&txid));
         let gone = commitments.filter(|(height, _)| *height >= first);
@@ -212,7 +217,7 @@ impl Play {
         let rpc = bitcoind.rpc();
         rpc.invalidate_block(&rpc.get_block_hash(first)?)?;
         block_of(bitcoind, &again)?;
-        (0..6).try_for_each(|_| block_of(bitcoind, &[]))
+        (0..blocks).try_for_each(|_| block_of(bitcoind, &[]))
     }
 
     /// What became of each channel.

@@ -78,6 +78,8 @@ pub struct Group {
     pub tower: Watched,
     /// Each block in which something is spent is gone again, with the five before it.
     pub reorgs: bool,
+    /// What HTLCs are given until they expire: more where blocks come and go in between.
+    pub blocks: u64,
     /// Alice hears of bitcoind what the story lets her hear.
     pub told: bool,
     pub rows: &'static [Row],
@@ -175,6 +177,7 @@ pub static GONE: Group = Group {
     away: false,
     tower: Watched::Nobody,
     reorgs: false,
+    blocks: 24,
     told: false,
     rows: &[
         row(Who::Local, InFlight::Nothing, Anchors, &[C, RD]),
@@ -220,6 +223,7 @@ pub static SHAKEN: Group = Group {
     name: "shaken",
     races: true,
     reorgs: true,
+    blocks: 80,
     rows: &[
         row(Who::Local, InFlight::Both, Anchors, &[C, RD, D, HT, HTRD, HTD]),
         row(Who::Remote, InFlight::Both, StaticRemoteKey, &[C, RD, D, HT, HTRD, HTD]),
@@ -232,6 +236,7 @@ pub static SHAKEN: Group = Group {
 pub static CAUGHT: Group = Group {
     name: "caught",
     reorgs: true,
+    blocks: 80,
     rows: &[
         row(Who::Revoked, InFlight::Nothing, Anchors, &[C, D, BR]),
         row(Who::Revoked, InFlight::Both, StaticRemoteKey, &[C, D, BR, HBR]),

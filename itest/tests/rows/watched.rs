@@ -12,6 +12,7 @@ use super::table::{row, Group, InFlight, Who, SEALED, WATCHED};
 pub static SHAKEN: Group = Group {
     name: "watched, shaken",
     reorgs: true,
+    blocks: 80,
     rows: &[
         row(Who::Revoked, InFlight::Both, Anchors, &[C, D, BR, HE, HT, HEBR, HTBR]),
         row(Who::Revoked, InFlight::Offered, StaticRemoteKey, &[C, D, BR, HE, HEBR]),
@@ -22,6 +23,7 @@ pub static SHAKEN: Group = Group {
 pub static SEALED_SHAKEN: Group = Group {
     name: "sealed, shaken",
     reorgs: true,
+    blocks: 80,
     rows: &[
         row(Who::Revoked, InFlight::Both, Anchors, &[C, D, BR]),
         row(Who::Revoked, InFlight::Received, StaticRemoteKey, &[C, D, BR, HBR]),

@@ -18,16 +18,13 @@ use fulmen_proto::routerrpc::SendPaymentRequest;
 use tempfile::TempDir;
 
 use super::money::Channel;
-use super::table::{Group, Htlc, Watched, Who, CAPACITY, PUSHED};
+use super::table::{Group, Htlc, Watched, Who, CAPACITY, GONE, PUSHED};
 use crate::sweeps::holds;
 use fulmen_itest::tower::Tower;
 
 /// Coins of each wallet that pay for second stages.
 const COINS: u64 = 12;
 const COIN: Sat = Sat::new(100_000);
-/// What HTLCs are given until they expire. More where blocks come and go in between.
-const BLOCKS: u64 = 24;
-const BLOCKS_SHAKEN: u64 = 80;
 
 /// A chain, both daemons, what is between them and around them.
 pub struct World {
@@ -179,11 +176,10 @@ impl World {
 
     /// What is in flight in each channel is on both commitments for good.
     async fn offers(&mut self) -> Result<()> {
-        let more = if self.group.reorgs { BLOCKS_SHAKEN } else { BLOCKS };
         let mut channels = std::mem::take(&mut self.channels);
         for channel in &channels {
             for htlc in &channel.htlcs {
-                self.offer(channel, htlc, more + htlc.blocks).await?;
+                self.offer(channel, htlc, self.group.blocks + htlc.blocks).await?;
             }
         }
         for channel in &mut channels {
@@ -246,7 +242,7 @@ impl World {
             let active = |channel: &lnrpc::Channel| channel.active;
             let before = listed(&self.bob, &channel.funding, active).await?.num_updates;
             listed(&self.alice, &channel.funding, active).await?;
-            self.offer(channel, &late, BLOCKS).await?;
+            self.offer(channel, &late, GONE.blocks).await?;
             if cheats {
                 self.locked(channel, count).await?;
                 continue;
