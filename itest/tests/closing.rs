@@ -188,7 +188,7 @@ async fn summaries(daemon: &Daemon) -> Result<Vec<ChannelCloseSummary>> {
     Ok(daemon.lightning().await?.closed_channels(request).await?.into_inner().channels)
 }
 
-async fn summary(daemon: &Daemon) -> Result<ChannelCloseSummary> {
+pub async fn summary(daemon: &Daemon) -> Result<ChannelCloseSummary> {
     let found = summaries(daemon).await?.into_iter().next();
     found.ok_or_else(|| Failure::new("no closed channel"))
 }

@@ -11,6 +11,7 @@ mod backup_stories;
 mod backups;
 mod bitcoind;
 mod bitcoind_trouble;
+mod bump_close;
 mod chain_box;
 mod channel_kinds;
 mod clients;

@@ -2,6 +2,7 @@
 
 use super::send_coins::{outpoint, outpoint_in, Asked};
 use super::{close_channel, failed};
+use crate::channels::registry::Handle;
 use crate::node::Node;
 use crate::sweeper::{Order, Pending};
 use bitcoin::OutPoint;
@@ -91,13 +92,28 @@ pub async fn bump_force_close_fee(
     let pending = sweeper.pending();
     let anchor = pending.iter().find(of_channel).map(|pending| pending.wanted.outpoint());
     if !anchor.is_some_and(|anchor| sweeper.order(anchor, order)) {
-        return Err(failed(
-            "the channel has no anchor to pay by: no commitment of ours with one waits for a block",
-        ));
+        return Err(failed(no_anchor(&handle).await));
     }
     let status = "Successfully registered anchor-cpfp transaction to bump channel force close \
                   transaction";
     Ok(rpc::BumpForceCloseFeeResponse { status: status.into() })
+}
+
+/// Why no anchor can pay for a channel's close, and what to do instead.
+async fn no_anchor(handle: &Handle) -> &'static str {
+    let snapshot = handle.describe().await;
+    match snapshot.as_ref().and_then(|it| Some((it.phase, it.funded.as_ref()?))) {
+        Some((_, funded)) if funded.closing_height.is_some() => {
+            "the close is in a block: see wallet pendingsweeps for what is left to take"
+        }
+        Some(("closing", funded)) if funded.failed.is_none() => {
+            "both closed the channel together: run closechannel again with a higher \
+             --sat_per_vbyte"
+        }
+        _ => {
+            "the channel has no anchor to pay by: no commitment of ours with one waits for a block"
+        }
+    }
 }
 
 /// What both calls ask for.
