@@ -62,6 +62,24 @@ async fn cheats(peer: &Daemon, old: &Path, channel: &Channel) -> Result<(Transac
     Ok((tx, sum))
 }
 
+/// What `wtclient` tells of Bob's six states and of Carol's ten.
+fn tells_of_each_session(alice: &Daemon, key: &str) -> Result<()> {
+    let all = sessions(alice, key)?;
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
+    let mut backups: Vec<u64> = all.iter().map(|it| number(&it["num_backups"])).collect();
+    backups.sort_unstable();
+    assert_eq!(backups, [2, 2, 4, 4, 4], "six of Bob's, ten of Carol's: {all:?}");
+    assert!(all.iter().all(|it| number(&it["max_backups"]) == MOST), "{all:?}");
+    let stats = asks(alice, &["stats"])?;
+    let counts = ["num_backups", "num_sessions_acquired", "num_sessions_exhausted"];
+    assert_eq!(counts.map(|name| number(&stats[name])), [16, 5, 3], "{stats}");
+    assert_eq!(asks(alice, &["policy", "--anchor"])?["max_updates"], MOST);
+    let words = ["towers", "--include_sessions", "--exclude_exhausted_sessions"];
+    let listed = asks(alice, &words)?["towers"][0]["sessions"].clone();
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn states_of_a_full_session_and_of_the_next_are_answered() -> Result<()> {
     let cluster = Cluster::start()?;
@@ -99,19 +117,7 @@ async fn states_of_a_full_session_and_of_the_next_are_answered() -> Result<()> {
     let tower = tower.again_for(bitcoind, None)?;
     is_up_to_date(&alice)?;
 
-    let all = sessions(&alice, &key)?;
-    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
-    let mut backups: Vec<u64> = all.iter().map(|it| number(&it["num_backups"])).collect();
-    backups.sort_unstable();
-    assert_eq!(backups, [2, 2, 4, 4, 4], "six of Bob's, ten of Carol's: {all:?}");
-    assert!(all.iter().all(|it| number(&it["max_backups"]) == MOST), "{all:?}");
-    let stats = asks(&alice, &["stats"])?;
-    let counts = ["num_backups", "num_sessions_acquired", "num_sessions_exhausted"];
-    assert_eq!(counts.map(|name| number(&stats[name])), [16, 5, 3], "{stats}");
-    assert_eq!(asks(&alice, &["policy", "--anchor"])?["max_updates"], MOST);
-    let words = ["towers", "--include_sessions", "--exclude_exhausted_sessions"];
-    let listed = asks(&alice, &words)?["towers"][0]["sessions"].clone();
-    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+    tells_of_each_session(&alice, &key)?;
 
     let had = alice.coins().await?.total_balance;
     for daemon in [&alice, &bob, &carol] {
