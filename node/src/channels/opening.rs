@@ -3,7 +3,7 @@
 use super::announce::Announcer;
 use super::driver::{Driver, Opening};
 use super::note::Note;
-use super::record::{load_rows, next_index, put_next_index, ChannelRecord};
+use super::record::{load_memos, load_rows, next_index, put_next_index, ChannelRecord};
 use super::registry::{Handle, INBOX};
 use super::services::Services;
 use super::{policy, OpenUpdate, ToChannel};
@@ -223,12 +223,17 @@ pub async fn pending(services: &Services, peer: &PublicKey) -> usize {
     count
 }
 
-/// Reads back every channel that is not history, and starts their tasks.
+/// Reads back every channel that is not history, and starts their tasks. An HTLC of ours whose end
+/// the chain could not tell keeps its payment in flight, also when its channel is history.
 ///
 /// # Errors
 /// [`OpenError`] when a row cannot be read: the daemon must not start then.
 pub fn restore_all(services: &Arc<Services>) -> Result<Vec<ChannelRecord>, OpenError> {
     let records = ChannelRecord::load_all(&services.store)?;
+    for record in records.iter().filter(|record| record.history) {
+        let memos = load_memos(&services.store, record.index)?;
+        memos.iter().for_each(|memo| services.hub.restored(memo));
+    }
     for record in records.iter().filter(|record| !record.history) {
         let index = record.index;
         let rows = load_rows(&services.store, index)?;

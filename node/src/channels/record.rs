@@ -2,7 +2,7 @@
 
 use super::note::Note;
 use super::Totals;
-use crate::desk::{decode, encode, Record};
+use crate::desk::{decode, decode_as, encode, Record};
 use crate::store::{KeyRange, Store, StoreError, Table, Unit};
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, Txid};
@@ -88,6 +88,23 @@ impl From<Spend> for SpendKind {
     }
 }
 
+impl From<SpendKind> for Spend {
+    fn from(kind: SpendKind) -> Self {
+        match kind {
+            SpendKind::Mutual => Spend::Mutual,
+            SpendKind::Local => Spend::Local,
+            SpendKind::Remote => Spend::Remote,
+            SpendKind::Other => Spend::Other,
+            SpendKind::Revoked => Spend::Revoked,
+            SpendKind::Unknown => Spend::Unknown,
+        }
+    }
+}
+
+/// How deep a close must be for nothing of the channel to be watched any more: reorganisations of
+/// so many blocks are followed.
+pub const WATCHED: u32 = 100;
+
 const NEXT_INDEX: &[u8] = b"next_channel_index";
 
 impl Record for ChannelRecord {
@@ -148,6 +165,17 @@ pub fn put_changes(index: u64, changes: &ChangeSet, unit: &mut Unit) {
 pub fn load_rows(store: &Store, index: u64) -> Result<Rows, StoreError> {
     let live = scan(store, index)?.filter(|(row, _)| !matches!(row, Row::Penalty(_, _)));
     Ok(Rows(live.collect()))
+}
+
+/// What was to be found again with our own HTLCs of channel `index`, whatever became of them.
+///
+/// # Errors
+/// [`StoreError`] when the database or a row of it cannot be read.
+pub fn load_memos(store: &Store, index: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+    let own = row_key(index, Row::Memo(Side::Local, 0));
+    let prefix = own.get(..own.len().saturating_sub(8)).unwrap_or(&own);
+    let rows = store.scan(Table::ChannelRow, &KeyRange::prefix(prefix), usize::MAX, false)?;
+    rows.iter().map(|(_, value)| decode_as("what was noted with an HTLC", value)).collect()
 }
 
 /// HTLCs that were ever on the peer's commitments.
@@ -276,6 +304,27 @@ mod tests {
     use super::*;
     use bitcoin::hashes::Hash;
     use bitcoin::secp256k1::{Secp256k1, SecretKey};
+
+    #[test]
+    fn the_memos_of_our_own_htlcs_of_one_channel_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("db")).unwrap();
+        let mut unit = Unit::new();
+        for index in [6, 7] {
+            for (row, memo) in [
+                (Row::Memo(Side::Local, 3), vec![1]),
+                (Row::Memo(Side::Local, u64::MAX), vec![2]),
+                (Row::Memo(Side::Remote, 3), vec![3]),
+                (Row::Aliases, vec![4]),
+            ] {
+                let changes = [(row, Some(encode(&memo)))].into();
+                put_changes(index, &ChangeSet(changes), &mut unit);
+            }
+        }
+        store.commit_blocking(unit).unwrap();
+        assert_eq!(load_memos(&store, 7).unwrap(), [vec![1], vec![2]]);
+        assert!(load_memos(&store, 8).unwrap().is_empty());
+    }
 
     #[test]
     fn a_close_that_a_reorganisation_took_out_is_no_close() {
