@@ -15,6 +15,7 @@ use crate::protocol::failing::readable;
 use crate::protocol::open::{Open, Tools};
 use crate::protocol::opening::{AcceptPolicy, Accepted, OpenRequest, Proposed, Signing, ToFund};
 use crate::protocol::settling::Bump;
+use crate::protocol::updating::BASELESS;
 use crate::transactions::commitment::CommitmentTx;
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
@@ -156,6 +157,13 @@ impl Channel {
         if let (Input::Command(Command::Abandon(why)), Some(open)) = (&input, self.funded()) {
             if open.may_be_forgotten() {
                 self.give_up(open.channel_id(), why.clone());
+                return Ok(Handled::Done);
+            }
+        }
+        if let (Input::FundingFound(tx), Some(open)) = (&input, self.funded()) {
+            // With HTLCs in flight it is kept, so that none counts as failed that may have arrived.
+            if open.is_baseless(tx) && open.contract.htlcs.is_empty() {
+                self.give_up(open.channel_id(), BASELESS.into());
                 return Ok(Handled::Done);
             }
         }

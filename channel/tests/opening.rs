@@ -70,8 +70,13 @@ fn f_that_pays_less_or_elsewhere_than_agreed_makes_no_channel() {
         pair.bob.handle(found).unwrap();
         pair.bob.handle(depth).unwrap();
         assert!(!pair.bob.is_saying().contains(&"channel_ready"));
-        let failed = pair.bob.open().life.failed.clone().unwrap();
-        assert!(failed.contains("does not pay what was agreed"), "{failed}");
+        let gone = |event: &Event| match event {
+            Event::Abandoned(why) => why.contains("does not pay what was agreed"),
+            _ => false,
+        };
+        assert!(pair.bob.events.iter().any(gone), "{:?}", pair.bob.events);
+        assert_eq!(pair.bob.is_saying(), ["error"]);
+        assert_eq!(pair.bob.published, [], "there is nothing that it could spend");
     }
     let mut pair = Pair::funded(|_, _| {});
     let (found, depth) = found(&f);

@@ -27,20 +27,26 @@ use bitcoin::Transaction;
 use lightning::ln::msgs;
 use lightning::util::ser::Readable;
 
+/// Why a channel ends whose F is in a block and is not F.
+pub(crate) const BASELESS: &str = "the funding transaction does not pay what was agreed";
+
 impl Open {
-    /// F is in a block: a peer that named an output of less, or of another script, gets no channel.
+    /// F is in a block, and is not what was agreed: no commitment can ever spend it.
     pub(super) fn funding_found(&mut self, tx: &Transaction, tools: &mut Tools<'_>) {
-        let outpoint = self.contract.funding.outpoint;
-        if tx.compute_txid() != outpoint.txid {
-            return;
+        if self.is_baseless(tx) {
+            self.fail(BASELESS.into(), tools);
         }
+    }
+
+    /// Whether this transaction is the one that the peer named, and does not pay what was agreed:
+    /// then there is no channel.
+    pub(crate) fn is_baseless(&self, tx: &Transaction) -> bool {
+        let outpoint = self.contract.funding.outpoint;
         let params = &self.contract.params;
         let (ours, theirs) = (&params.local.basepoints.funding, &params.remote.basepoints.funding);
         let agreed = funding::output(ours, theirs, self.contract.funding.capacity);
         let index = usize::try_from(outpoint.vout).unwrap_or(usize::MAX);
-        if tx.output.get(index) != Some(&agreed) {
-            self.fail("the funding transaction does not pay what was agreed".into(), tools);
-        }
+        tx.compute_txid() == outpoint.txid && tx.output.get(index) != Some(&agreed)
     }
 
     /// channel_ready: once F is deep enough for us.

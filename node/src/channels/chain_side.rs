@@ -1,7 +1,9 @@
 //! The chain's side of a channel's task: how deep F is, who spent it, our own balance coming back.
 
 use super::driver::Driver;
-use super::record::{load_penalties, short_channel_id, ChannelRecord, SpendKind, SpentRecord};
+use super::record::{
+    load_penalties, short_channel_id, ChannelRecord, SpendKind, SpentRecord, WATCHED,
+};
 use super::{policy, Action, CloseUpdate};
 use crate::store::Unit;
 use crate::sweeper::OnChain;
@@ -17,9 +19,6 @@ use fulmen_channel::protocol::settling::DEPTH;
 /// Blocks before the last that was processed in which what concerns a channel is looked for again
 /// after a start: its rows are written a little later than the block is.
 pub(super) const LOOK_BACK: u32 = 144;
-/// How deep a close must be for nothing of the channel to be watched any more: reorganisations of
-/// so many blocks are followed.
-const WATCHED: u32 = 100;
 
 impl Driver {
     pub(super) fn block(&mut self, height: Height) {
@@ -70,6 +69,10 @@ impl Driver {
 
     pub(super) fn funding_confirmed(&mut self, tx: Box<Transaction>, height: Height, index: u32) {
         self.tell(Input::FundingFound(tx));
+        if self.channel.funded().is_none() {
+            // It was not what was agreed: nothing of it is to be kept.
+            return;
+        }
         if let Some(record) = &mut self.record {
             record.funding_block = Some((height, index));
             let accepted = !record.initiator;
