@@ -69,6 +69,9 @@ impl Movements {
 /// Which state of a commitment is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
+    /// As signed before that. Only of the peer's, and only as long as it has not revoked it: what
+    /// would undo the last signature is not kept any longer.
+    Before,
     /// As last signed.
     Signed,
     /// As it would be if it were signed now.
@@ -97,6 +100,7 @@ impl Commitments {
     /// The content of `holder`'s commitment.
     pub fn content(&self, holder: Side, view: View) -> Content {
         let stage_in = |stage: Stage, offerer: Side| match view {
+            View::Before => stage.before(Step::Signs(holder.other()), offerer),
             View::Signed => stage,
             View::Next => stage.after(Step::Signs(holder.other()), offerer),
         };

@@ -76,6 +76,13 @@ impl Stage {
         }
     }
 
+    /// The stage before `step`, if that was the last step that moved the update.
+    pub fn before(self, step: Step, offerer: Side) -> Stage {
+        let each =
+            [Stage::Proposed, Stage::AddRevoked, Stage::RemoveProposed, Stage::RemoveRevoked];
+        each.into_iter().find(|stage| stage.after(step, offerer) == self).unwrap_or(self)
+    }
+
     /// How the latest signed commitment of `holder` sees an update offered by `offerer`.
     pub fn on_commitment(self, holder: Side, offerer: Side) -> Presence {
         let (from, to) = if holder == offerer {

@@ -175,4 +175,11 @@ impl Commitments {
         let (number, point) = (self.state.remote_number, self.state.remote_point);
         self.draft(Side::Remote, number, &point, View::Signed)
     }
+
+    /// The one before it, as long as the peer has not revoked that.
+    pub fn remote_draft_before(&self) -> Option<Draft> {
+        let point = self.state.revoking_point.filter(|_| self.state.awaiting_revocation)?;
+        let number = self.state.remote_number.checked_sub(1)?;
+        Some(self.draft(Side::Remote, number, &point, View::Before))
+    }
 }

@@ -5,6 +5,8 @@ mod breach;
 pub mod chain;
 mod settling;
 mod tree;
+
+pub use tree::draw;
 mod unilateral;
 
 pub use chain::Chain;

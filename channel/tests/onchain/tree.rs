@@ -49,7 +49,7 @@ pub fn agrees_with_claims(party: &Party) {
 }
 
 /// The tree as text: name, whose, state, and what is to be waited for or needed.
-fn draw(node: &Node) -> String {
+pub fn draw(node: &Node) -> String {
     let mut text = String::new();
     write(node, 0, &mut text);
     text
@@ -161,7 +161,10 @@ fn our_commitment_from_its_publication_to_what_it_pays() {
     pair.alice.handle(Input::Block(Height::new(100))).unwrap();
     let tree = pair.alice.channel.tree().unwrap();
     let drawn = draw(&tree);
-    assert!(drawn.contains(" Funding Both 1000000, taken\n  C Them Gone\n  C Us OnChain @100\n"));
+    // Bob had not revoked the one before his latest.
+    let gone = "  C Them Gone\n".repeat(2);
+    let spends = format!(" Funding Both 1000000, taken\n{gone}  C Us OnChain @100\n");
+    assert!(drawn.contains(&spends), "{drawn}");
     let drawn = below(&tree, Title::C, By::Us);
     for way in [
         "  HT Us Waits from 501 +1\n   SecondStage Us 50000\n    HTRD Us Waits +144\n",
@@ -260,4 +263,40 @@ fn a_channel_closed_together_shows_es_and_what_it_made_impossible() {
     let drawn = draw(&pair.alice.channel.tree().unwrap());
     assert!(drawn.contains("  C Us Gone\n  C Them Gone\n  ES Both OnChain @100\n"), "{drawn}");
     assert!(drawn.contains("   Share Them 400000\n"), "{drawn}");
+}
+
+/// As long as Bob has not revoked it, his commitment before his latest may come too: it is drawn
+/// whole, and it is the one that he has.
+#[test]
+fn the_peers_commitment_before_its_latest_is_drawn_with_all_that_hangs_on_it() {
+    let mut seen = 0;
+    for steps in 0..40 {
+        let mut pair = pair();
+        pair.bob.fulfills(1);
+        pair.alice.handle(Party::offer(3, 30_000_000)).unwrap();
+        pair.bob.handle(Party::offer(4, 40_000_000)).unwrap();
+        for step in 0..steps {
+            match step % 2 {
+                0 => Pair::deliver(&mut pair.alice, &mut pair.bob),
+                _ => Pair::deliver(&mut pair.bob, &mut pair.alice),
+            };
+            if step == 9 {
+                pair.alice.fulfills(2);
+            }
+        }
+        let his = pair.bob.channel.commitments().0.unwrap();
+        let contract = &pair.alice.open().contract;
+        let tree = pair.alice.channel.tree().unwrap();
+        let all = tree.all();
+        let theirs = all.iter().filter(|node| node.title == Title::C && node.by == By::Them);
+        let theirs: Vec<_> = theirs.collect();
+        assert_eq!(theirs.len(), if contract.state.awaiting_revocation { 2 } else { 1 });
+        let found = theirs.iter().find(|node| node.txid == Some(his.txid));
+        let found = found.unwrap_or_else(|| panic!("after {steps}: not his"));
+        assert_eq!(found.outputs.len(), his.tx.output.len());
+        let values = found.outputs.iter().map(|output| output.value.unwrap().to_amount());
+        assert_eq!(values.sum::<bitcoin::Amount>(), his.tx.output.iter().map(|o| o.value).sum());
+        seen += usize::from(found.number < Some(contract.state.remote_number));
+    }
+    assert!(seen > 5, "the one before was his in {seen} cases only");
 }

@@ -310,7 +310,17 @@ async fn closing(alice: &Daemon, bob: &Daemon, seen: &mut Seen) -> Result<()> {
             break;
         }
     }
-    bob.stops().await?;
+    // Bob stands still again: what he has not revoked and what he was sent are both his.
+    let payment_request = bob.invoices(Msat::new(300_000), "crumb").await?;
+    bob.signal("STOP")?;
+    alice.begins_to_pay(&payment_request).await?;
+    alice
+        .until("it is in flight", async || {
+            let channels = alice.channels().await?;
+            Ok(channels.iter().any(|it| !it.pending_htlcs.is_empty()).then_some(()))
+        })
+        .await?;
+    bob.killed();
     alice
         .until("it is inactive", async || {
             Ok(alice.channels().await?.iter().any(|channel| !channel.active).then_some(()))

@@ -269,8 +269,10 @@ pub struct FundedSnapshot {
     pub with_peer: Duration,
     /// Our commitment's id.
     pub local_txid: Txid,
-    /// The peer's commitment's id.
-    pub remote_txid: Txid,
+    /// The peer's commitment that it has not revoked: its id and fee.
+    pub remote_commitment: (Txid, Sat),
+    /// A later one that we have signed since.
+    pub remote_pending: Option<(Txid, Sat)>,
 }
 
 /// An HTLC under way.

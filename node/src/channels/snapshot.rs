@@ -6,6 +6,7 @@ use bitcoin::{Transaction, Txid};
 use fulmen_channel::amount::Sat;
 use fulmen_channel::contract::balance::View;
 use fulmen_channel::contract::htlc::Stage;
+use fulmen_channel::contract::sign::Draft;
 use fulmen_channel::onchain::outcome::{Ended, What};
 use fulmen_channel::onchain::resolution::Resolution;
 use fulmen_channel::params::Side;
@@ -42,7 +43,10 @@ impl Driver {
                 locked_in: htlc.stage >= Stage::Locked,
             }
         };
-        let (local, remote) = self.channel.commitments();
+        let local = self.channel.commitments().0;
+        let told = |draft: Draft| (draft.tx.txid, draft.tx.base_fee);
+        let latest = told(contract.remote_draft());
+        let before = contract.remote_draft_before().map(told);
         let spent = self.record.as_ref().and_then(|record| record.spent);
         let es = open.settlements().pop().filter(|_| spent.is_none()).cloned();
         let closing_tx = es.or_else(|| self.channel.forced());
@@ -87,7 +91,8 @@ impl Driver {
             looked_at: self.presence.looked_at(now),
             with_peer: self.presence.with_peer(now),
             local_txid: local.map_or(contract.funding.outpoint.txid, |draft| draft.txid),
-            remote_txid: remote.map_or(contract.funding.outpoint.txid, |draft| draft.txid),
+            remote_commitment: before.unwrap_or(latest),
+            remote_pending: before.map(|_| latest),
         }
     }
 }

@@ -51,7 +51,6 @@ pub(super) fn funding(facts: &Facts<'_>, signer: &dyn Signer) -> Node {
 
 /// What could spend F: both latest commitments, and ES.
 fn possible(facts: &Facts<'_>, signer: &dyn Signer) -> Vec<Node> {
-    let contract = facts.contract;
     let on_chain = if facts.funded_at.is_some() { State::Ready } else { State::Waits };
     let (ours, theirs) = latest(facts, signer);
     let our_state = match (facts.behind, facts.failed) {
@@ -61,12 +60,8 @@ fn possible(facts: &Facts<'_>, signer: &dyn Signer) -> Vec<Node> {
     };
     let mut nodes = Vec::new();
     nodes.push(Commitment::possible(facts, &ours).node(our_state));
-    if let Some(before) = contract.state.remote_number.checked_sub(1) {
-        if contract.state.awaiting_revocation {
-            // Its outputs are not kept apart from the latest one's; it is read if it is published.
-            let title = Node { number: Some(before), ..bare(Title::C, By::Them, on_chain) };
-            nodes.push(title);
-        }
+    if let Some(before) = before_latest(facts) {
+        nodes.push(Commitment::possible(facts, &before).node(on_chain));
     }
     nodes.push(Commitment::possible(facts, &theirs).node(on_chain));
     nodes.extend(facts.settlements.iter().map(|es| settlement(es, State::Published)));
@@ -93,10 +88,11 @@ fn rivals<'a>(
     spent_by: bitcoin::Txid,
 ) -> impl Iterator<Item = Node> + 'a {
     let (ours, theirs) = latest(facts, signer);
-    let commitments = [(ours, By::Us), (theirs, By::Them)].map(|(published, by)| Node {
+    let each = [Some(ours), before_latest(facts), Some(theirs)].into_iter().flatten();
+    let commitments = each.map(|published| Node {
         txid: Some(published.txid),
         number: Some(published.number),
-        ..bare(Title::C, by, State::Gone)
+        ..bare(Title::C, published.broadcaster().into(), State::Gone)
     });
     let settlements = facts.settlements.iter().map(|es| settlement(es, State::Gone));
     let settlements = settlements.map(|es| Node { outputs: Vec::new(), ..es });
@@ -113,6 +109,14 @@ fn latest(facts: &Facts<'_>, signer: &dyn Signer) -> (Published, Published) {
     (local_commitment::read(contract, signer), theirs)
 }
 
+/// The peer's commitment before its latest, while that is not revoked.
+fn before_latest(facts: &Facts<'_>) -> Option<Published> {
+    let contract = facts.contract;
+    let number = contract.state.remote_number.checked_sub(1)?;
+    let tx = contract.remote_draft_before()?.tx.tx;
+    Some(remote_commitment::read(contract, &tx, number, contract.state.revoking_point?))
+}
+
 fn settlement(es: &Settlement, state: State) -> Node {
     let share = |(place, value, whose): &(u32, Sat, Side)| Output {
         what: What::Share,
@@ -127,7 +131,7 @@ fn settlement(es: &Settlement, state: State) -> Node {
     Node { txid: Some(es.txid), outputs, ..bare(Title::ES, By::Both, state) }
 }
 
-fn bare(title: Title, by: By, state: State) -> Node {
+pub(super) fn bare(title: Title, by: By, state: State) -> Node {
     let (txid, height, number, from, until) = (None, None, None, None, None);
     let (delay, needs, outputs) = (0, Needs::Nothing, Vec::new());
     Node { title, by, state, txid, height, number, delay, from, until, needs, outputs }
@@ -192,6 +196,7 @@ impl<'a> Commitment<'a> {
             Whose::Remote if published.number == contract.state.remote_number => {
                 Some(contract.remote_draft().tx.feerate)
             }
+            Whose::Remote => contract.remote_draft_before().map(|draft| draft.tx.feerate),
             _ => None,
         };
         let holder = published.broadcaster();

@@ -161,15 +161,17 @@ fn waiting(
     request: &lnrpc::PendingChannelsRequest,
 ) -> pending::WaitingCloseChannel {
     let raw = funded.closing_tx.as_ref().filter(|_| request.include_raw_tx);
+    let pending = funded.remote_pending;
     pending::WaitingCloseChannel {
         channel: Some(channel(snapshot, funded)),
         limbo_balance: floor(own_share(funded, Side::Local)),
         commitments: Some(pending::Commitments {
             local_txid: funded.local_txid.to_string(),
-            remote_txid: funded.remote_txid.to_string(),
+            remote_txid: funded.remote_commitment.0.to_string(),
             local_commit_fee_sat: funded.commit_fee.sat(),
-            remote_commit_fee_sat: funded.commit_fee.sat(),
-            ..Default::default()
+            remote_commit_fee_sat: funded.remote_commitment.1.sat(),
+            remote_pending_txid: pending.map(|(txid, _)| txid.to_string()).unwrap_or_default(),
+            remote_pending_commit_fee_sat: pending.map_or(0, |(_, fee)| fee.sat()),
         }),
         closing_txid: funded.closing_txid.map(|txid| txid.to_string()).unwrap_or_default(),
         closing_tx_hex: raw.map(serialize_hex).unwrap_or_default(),
