@@ -150,7 +150,9 @@ impl Sweeper {
                 continue;
             }
             let verdict = self.chain.test_accept(version.tx).await;
-            if let Some(why) = verdict.ok().and_then(|verdict| verdict.refusal()) {
+            let refusal = verdict.ok().and_then(|verdict| verdict.refusal());
+            // One that a block took is no longer in the mempool either.
+            if let Some(why) = refusal.filter(|why| !why.contains("txn-already-known")) {
                 tracing::info!(%txid, "is no longer in the mempool: {why}");
                 self.end(&[txid]).await?;
             }
