@@ -1,16 +1,20 @@
 //! A channel made again from its static backup: the peer closes, and our balance comes home.
 
-use crate::onchain::Chain;
+use crate::onchain::{draw, Chain};
 use crate::support::{wallet_script, Pair, Party, Verdict};
-use fulmen_channel::amount::{FeeratePerKw, Height};
+use bitcoin::Transaction;
+use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
 use fulmen_channel::error::Refused;
 use fulmen_channel::input::{Command, Input};
-use fulmen_channel::keys::InMemorySigner;
+use fulmen_channel::keys::{InMemorySigner, Inline};
 use fulmen_channel::message::Message;
-use fulmen_channel::onchain::claim::Name;
+use fulmen_channel::onchain::claim::{Claim, Name};
+use fulmen_channel::onchain::published::Published;
+use fulmen_channel::onchain::resolution::OnChain;
 use fulmen_channel::output::{Event, Spend};
 use fulmen_channel::params::{CommitmentFormat, Side};
 use fulmen_channel::protocol::restored::{Own, Restored};
+use fulmen_channel::transactions::spend::sweep;
 
 const FORMATS: [CommitmentFormat; 2] =
     [CommitmentFormat::Anchors, CommitmentFormat::StaticRemoteKey];
@@ -34,6 +38,29 @@ pub fn backup_of(party: &Party) -> Restored {
     }
 }
 
+/// Whose doing `tx` is, and what of it is ours in a block of this height.
+pub fn sees(
+    lost: &Restored,
+    tx: &Transaction,
+    height: Height,
+    seed: [u8; 32],
+) -> (Spend, Option<(Published, Claim)>) {
+    let signer = InMemorySigner::from_seed(seed);
+    let mut onchain = OnChain::default();
+    let spend = lost.funding_spent(&mut onchain, tx, height, &signer);
+    let claims = lost.claims(&onchain, &signer);
+    let claims = claims.map(|(published, mut claims)| (published.clone(), claims.pop()));
+    (spend, claims.and_then(|(published, claim)| Some((published, claim?))))
+}
+
+/// What takes it alone.
+fn delivers(claim: &Claim, on: &Published, seed: [u8; 32]) -> Transaction {
+    let rate = FeeratePerKw::new(1_000);
+    let mut tx = sweep(std::slice::from_ref(&claim.spend), &wallet_script(9), rate).unwrap();
+    assert!(claim.sign(on, &mut tx, 0, (&InMemorySigner::from_seed(seed), &Inline)));
+    tx
+}
+
 fn opened(format: CommitmentFormat) -> Pair {
     let mut pair = Pair::open_with(|open, _| open.channel_type.format = format);
     pair.alice_pays(400_000_000, 1);
@@ -41,7 +68,7 @@ fn opened(format: CommitmentFormat) -> Pair {
 }
 
 /// The peer hears what a restored side says, and publishes.
-fn closes(peer: &mut Party, greeting: [Message; 2]) -> bitcoin::Transaction {
+fn closes(peer: &mut Party, greeting: [Message; 2]) -> Transaction {
     peer.handle(Input::Disconnected).unwrap();
     peer.handle(Input::Connected(Default::default())).unwrap();
     peer.sent.clear();
@@ -70,9 +97,9 @@ fn either_side_gets_its_balance_from_the_peers_close() {
             let signer = InMemorySigner::from_seed(seed);
             let tx = closes(peer, lost.greeting(&signer));
             chain.take(&tx).unwrap();
-            assert_eq!(lost.identify(&tx), Spend::Remote);
-            let due = lost.due(&tx, chain.height, &signer).expect("D");
-            let claim = &due.claim;
+            let (spend, due) = sees(&lost, &tx, chain.height, seed);
+            let (published, claim) = due.expect("D");
+            assert_eq!(spend, Spend::Remote);
             let anchors = format == CommitmentFormat::Anchors;
             let fees = match (seed, anchors) {
                 (ALICE, true) => 1_124 + 660,
@@ -80,8 +107,7 @@ fn either_side_gets_its_balance_from_the_peers_close() {
                 _ => 0,
             };
             assert_eq!((claim.name, claim.spend.value().sat()), (Name::D, own - fees));
-            let feerate = FeeratePerKw::new(1_000);
-            let taken = lost.deliver(&due, &wallet_script(9), feerate, &signer).unwrap();
+            let taken = delivers(&claim, &published, seed);
             let delayed = chain.take(&taken).is_err();
             assert_eq!(delayed, anchors, "with anchors it waits one block");
             assert_eq!(claim.from, Height::new(if anchors { 101 } else { 100 }));
@@ -99,13 +125,13 @@ fn what_spent_f_is_told_apart() {
         let mut pair = opened(format);
         let lost = backup_of(&pair.alice);
         let ours = pair.alice.channel.commitments().0.unwrap().tx;
-        assert_eq!(lost.identify(&ours), Spend::Local);
-        let signer = InMemorySigner::from_seed(ALICE);
-        let due = |lost: &Restored, tx| lost.due(tx, Height::new(1), &signer);
+        let sees = |lost: &Restored, tx| sees(lost, tx, Height::new(1), ALICE);
+        assert_eq!(sees(&lost, &ours).0, Spend::Local);
         let earlier = Restored { own: None, ..lost.clone() };
-        assert_eq!(due(&earlier, &ours), None, "RD needs what earlier backups lack");
+        let without = (Spend::Local, None);
+        assert_eq!(sees(&earlier, &ours), without, "RD needs what earlier backups lack");
         let theirs = pair.bob.channel.commitments().0.unwrap().tx;
-        assert_eq!(lost.identify(&theirs), Spend::Remote);
+        assert_eq!(sees(&lost, &theirs).0, Spend::Remote);
         for party in [&mut pair.alice, &mut pair.bob] {
             let (script, feerate, max_feerate) = (wallet_script(3), None, None);
             let close = Command::Close { script, feerate, max_feerate };
@@ -113,9 +139,65 @@ fn what_spent_f_is_told_apart() {
         }
         pair.talk();
         let mutual = pair.alice.published.last().expect("ES").clone();
-        assert_eq!(lost.identify(&mutual), Spend::Mutual);
-        assert_eq!(due(&lost, &mutual), None, "it pays the wallet itself");
+        assert_eq!(sees(&lost, &mutual), (Spend::Mutual, None), "it pays the wallet itself");
     }
+}
+
+/// The tree of a restored channel once `tx` is in block 100 and the best block is `height`.
+fn drawn(lost: &Restored, tx: Option<&Transaction>, takes: &[&Transaction], height: u32) -> String {
+    let signer = InMemorySigner::from_seed(ALICE);
+    let mut onchain = OnChain::default();
+    let at = Height::new(100);
+    let spent = tx.map(|tx| {
+        let spend = lost.funding_spent(&mut onchain, tx, at, &signer);
+        (tx.compute_txid(), at, spend)
+    });
+    for tx in takes {
+        onchain.resolution.as_mut().unwrap().take(tx, Height::new(102));
+    }
+    let known = (&onchain, Height::new(height));
+    draw(&lost.tree(Sat::new(1_000_000), spent, known, &signer))
+}
+
+#[test]
+fn the_tree_of_a_restored_channel_shows_what_is_known() {
+    let mut pair = opened(CommitmentFormat::Anchors);
+    let lost = backup_of(&pair.alice);
+    let awaited = "\
+F Both Published
+ Funding Both 1000000
+  C Them Ready
+   ToRemote Us ?
+    D Us Waits +1
+";
+    assert_eq!(drawn(&lost, None, &[], 100), awaited);
+    let theirs = pair.bob.channel.commitments().0.unwrap().tx;
+    let there = "\
+F Both OnChain
+ Funding Both 1000000, taken
+  C Them OnChain @100
+   ToRemote Us 598216
+    D Us Ready from 101 +1
+";
+    assert_eq!(drawn(&lost, Some(&theirs), &[], 100), there);
+    let (_, due) = sees(&lost, &theirs, Height::new(100), ALICE);
+    let (published, claim) = due.unwrap();
+    let taken = drawn(&lost, Some(&theirs), &[&delivers(&claim, &published, ALICE)], 103);
+    assert!(taken.ends_with("ToRemote Us 598216, taken\n    D Us OnChain @102 from 101 +1\n"));
+    let ours = pair.alice.channel.commitments().0.unwrap().tx;
+    let own = drawn(&lost, Some(&ours), &[], 100);
+    let expected = "C Us OnChain @100\n   ToLocal Us 598216\n    RD Us Waits from 244 +144\n";
+    assert!(own.ends_with(expected), "{own}");
+    for party in [&mut pair.alice, &mut pair.bob] {
+        let (script, feerate, max_feerate) = (wallet_script(3), None, None);
+        let close = Command::Close { script, feerate, max_feerate };
+        party.handle(Input::Command(close)).unwrap();
+    }
+    pair.talk();
+    let mutual = pair.alice.published.last().expect("ES").clone();
+    assert!(drawn(&lost, Some(&mutual), &[], 100).ends_with("  ES Both OnChain @100\n"));
+    let other = Transaction { version: bitcoin::transaction::Version::ONE, ..mutual };
+    assert!(drawn(&lost, Some(&other), &[], 100).ends_with("  unknown Both OnChain @100\n"));
 }
 
 #[test]
@@ -129,21 +211,19 @@ fn our_own_commitment_gives_our_balance_back_after_its_delay() {
             party.handle(Input::Command(Command::ForceClose("early".into()))).unwrap();
             let (lost, tx) = (backup_of(party), party.published.last().unwrap().clone());
             chain.take(&tx).unwrap();
-            let signer = InMemorySigner::from_seed(seed);
-            let due = lost.due(&tx, chain.height, &signer).expect("RD");
+            let (published, claim) = sees(&lost, &tx, chain.height, seed).1.expect("RD");
             let fees = match (seed, format) {
                 (ALICE, CommitmentFormat::Anchors) => 1_124 + 660,
                 (ALICE, CommitmentFormat::StaticRemoteKey) => 724,
                 _ => 0,
             };
-            assert_eq!((due.claim.name, due.claim.spend.value().sat()), (Name::RD, own - fees));
-            let feerate = FeeratePerKw::new(1_000);
-            let taken = lost.deliver(&due, &wallet_script(9), feerate, &signer).unwrap();
-            chain.at(due.claim.from.number() - 1);
+            assert_eq!((claim.name, claim.spend.value().sat()), (Name::RD, own - fees));
+            let taken = delivers(&claim, &published, seed);
+            chain.at(claim.from.number() - 1);
             assert!(chain.take(&taken).is_err(), "too early");
-            chain.at(due.claim.from.number());
+            chain.at(claim.from.number());
             chain.take(&taken).unwrap();
-            assert_eq!(due.claim.from, Height::new(100 + 144));
+            assert_eq!(claim.from, Height::new(100 + 144));
         }
     }
 }

@@ -135,13 +135,14 @@ fn the_form_of_an_es_tells_a_restored_channel_of_it() {
     let pair = closing(LEGACY);
     let lost = crate::restored::backup_of(&pair.alice);
     let es = pair.alice.published.last().unwrap().clone();
-    assert_eq!(lost.identify(&es), Spend::Mutual);
+    let sees = |tx: &Transaction| crate::restored::sees(&lost, tx, Height::new(1), [1; 32]).0;
+    assert_eq!(sees(&es), Spend::Mutual);
     let simple = closing(SIMPLE).alice.published.last().unwrap().clone();
-    assert_eq!(lost.identify(&simple), Spend::Mutual);
+    assert_eq!(sees(&simple), Spend::Mutual);
     let other = |change: &dyn Fn(&mut Transaction)| {
         let mut tx = es.clone();
         change(&mut tx);
-        lost.identify(&tx)
+        sees(&tx)
     };
     assert_eq!(other(&|tx| tx.version = Version::ONE), Spend::Unknown);
     assert_eq!(other(&|tx| tx.input[0].sequence = Sequence(0)), Spend::Unknown);

@@ -1,5 +1,6 @@
 //! `channel.backup` over a node's life, and a restore of channels of all kinds and in all states.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bitcoin::OutPoint;
@@ -11,6 +12,7 @@ use fulmen_proto::lnrpc::{
 };
 
 use crate::backups::{makes_wallet, multi, restores, unlocks, verified};
+use crate::explained::{explain, is_drawn_as_svg};
 use crate::ldk_chain::in_mempool;
 use crate::ldk_chain::money::Descent;
 use crate::sweeps::holds;
@@ -160,13 +162,16 @@ async fn come_home(
             Ok((closed.channels.len() == channels.len()).then_some(()))
         })
         .await?;
-    let mut gain = 0;
+    let (mut gain, mut fees) = (0, BTreeMap::new());
     for channel in channels {
         let funding: OutPoint = channel.channel_point.parse()?;
-        let (ours, _) = Descent::of(bitcoind, funding, since)?.accounts(again).await?;
+        let descent = Descent::of(bitcoind, funding, since)?;
+        let (ours, _) = descent.accounts(again).await?;
         assert_eq!(ours.taken, channel.local_balance, "{channel:?}");
-        gain += ours.gain();
+        gain += ours.taken + ours.anchors;
+        fees.extend(descent.fees(again).await?);
     }
+    let gain = gain - fees.values().sum::<i64>();
     again
         .until("all of it is in the wallet", async || {
             Ok((again.coins().await?.total_balance == had + gain).then_some(()))
@@ -203,5 +208,28 @@ async fn what_our_own_commitment_held_comes_home() -> Result<()> {
     again.stops().await?;
     again.spawn()?;
     unlocks(&again).await?;
-    come_home(&cluster, &again, &[channel], (since, had)).await
+    is_drawn(&again, &channel.channel_point, &["└─ C ours", "to_local", "RD     we, from "])
+        .await?;
+    let point = channel.channel_point.clone();
+    come_home(&cluster, &again, &[channel], (since, had)).await?;
+    is_drawn(&again, &point, &["└─ C ours", "to_local", "RD     we, block "]).await
+}
+
+/// What is known of a restored channel is drawn, as text and as SVG.
+async fn is_drawn(daemon: &Daemon, point: &str, words: &[&str]) -> Result<()> {
+    daemon
+        .until("its close is seen", async || {
+            let drawn = explain(daemon, point, &[])?;
+            Ok(drawn.contains("sat, in a block").then_some(()))
+        })
+        .await?;
+    let drawn = explain(daemon, point, &[])?;
+    for words in words {
+        assert!(drawn.contains(words), "{words}\n{drawn}");
+    }
+    is_drawn_as_svg(&explain(daemon, point, &["--svg"])?, &drawn)?;
+    let data: serde_json::Value = serde_json::from_str(&explain(daemon, point, &["--json"])?)?;
+    let spends = &data["funding"]["outputs"][0]["spends"];
+    assert_eq!(spends[0]["outputs"][0]["what"], "TO_LOCAL", "{data}");
+    Ok(())
 }

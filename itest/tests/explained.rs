@@ -53,7 +53,10 @@ async fn a_channel_is_drawn_at_each_step_of_its_life() -> Result<()> {
         })
         .await?;
     let drawn = explain(&alice, point, &[])?;
-    let theirs = drawn.split_once("C theirs").context("their commitment")?.1;
+    let mut theirs = drawn.split("C theirs").skip(1);
+    let before = theirs.next().context("the one that he has")?;
+    assert!(before.contains("to_remote") && !before.contains("HTLC 1 out"), "{drawn}");
+    let theirs = theirs.next().context("the one that we have signed since")?;
     for words in ["HTLC 1 out", "HE ", "they, 1 block after C, with R", "HTD ", "to go"] {
         assert!(theirs.contains(words), "{words}\n{drawn}");
     }
@@ -94,7 +97,7 @@ fn goes_by_its_names(alice: &Daemon, scid: u64, drawn: &str, point: &str) -> Res
 }
 
 /// The picture is of elements that end in order, and says all that the text says, branches apart.
-fn is_drawn_as_svg(svg: &str, text: &str) -> Result<()> {
+pub fn is_drawn_as_svg(svg: &str, text: &str) -> Result<()> {
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>"), "{svg}");
     let (mut open, mut words) = (Vec::new(), Vec::new());
     for piece in svg.split('<').skip(1) {
@@ -165,7 +168,7 @@ async fn comes_home(cluster: &Cluster, alice: &Daemon, txid: &str, delay: u32) -
     Ok(())
 }
 
-fn explain(daemon: &Daemon, channel: &str, flags: &[&str]) -> Result<String> {
+pub fn explain(daemon: &Daemon, channel: &str, flags: &[&str]) -> Result<String> {
     cli(daemon, &[&["channel", "explain", channel], flags].concat())
 }
 

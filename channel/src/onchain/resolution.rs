@@ -77,6 +77,21 @@ pub struct OnChain {
     pub told: BTreeSet<u64>,
 }
 
+impl OnChain {
+    /// The block of this height and all after it are gone. Whether something went with them.
+    pub fn unsee(&mut self, height: Height) -> bool {
+        if self.height.is_some_and(|spent| spent >= height) {
+            (self.height, self.resolution) = (None, None);
+            return true;
+        }
+        let before = self.resolution.clone();
+        if let Some(resolution) = &mut self.resolution {
+            resolution.unsee(height);
+        }
+        self.resolution != before
+    }
+}
+
 impl Resolution {
     /// Right after the block with the commitment.
     pub fn new(published: Published, height: Height) -> Self {
@@ -106,24 +121,32 @@ impl Resolution {
 
     /// A transaction in the block of this height spends some of these outputs.
     pub fn see(&mut self, tx: &Transaction, height: Height, contract: &Commitments) {
-        let txid = tx.compute_txid();
         let keys = self.published.keys(contract);
         let context = contract.context(self.published.broadcaster(), &keys);
         let revocable = context.to_local_script().to_p2wsh();
         let mut by_input = Vec::new();
         for input in &tx.input {
-            let outpoint = input.previous_output;
             let (htlc, shown) = match self.shown(input) {
                 Some((tag, shown)) => (Some(tag), shown),
                 None => (None, None),
             };
             by_input.push((htlc, shown.is_some()));
-            if self.watched().any(|(watched, _)| watched == outpoint) {
-                self.taken.insert(outpoint, Taken { txid, height, preimage: shown });
-            }
         }
+        self.take(tx, height);
         if by_input.iter().any(|(htlc, _)| htlc.is_some()) {
             self.note_second_stage(tx, height, &revocable, &by_input);
+        }
+    }
+
+    /// The same as far as the outputs themselves go: which of them it takes.
+    pub fn take(&mut self, tx: &Transaction, height: Height) {
+        let txid = tx.compute_txid();
+        for input in &tx.input {
+            let outpoint = input.previous_output;
+            if self.watched().any(|(watched, _)| watched == outpoint) {
+                let preimage = self.shown(input).and_then(|(_, preimage)| preimage);
+                self.taken.insert(outpoint, Taken { txid, height, preimage });
+            }
         }
     }
 

@@ -17,16 +17,17 @@ use crate::keys::derive;
 use crate::keys::signer::Signer;
 use crate::message::Message;
 use crate::onchain::claim::{Claim, Name};
+use crate::onchain::published::{Published, Role, Whose};
+use crate::onchain::resolution::{OnChain, Resolution};
+use crate::onchain::tree;
 use crate::output::Spend;
 use crate::params::{CommitmentFormat, Side};
 use crate::script::{to_local, to_remote};
 use crate::transactions::closing::is_closing;
 use crate::transactions::commitment::{number_of, obscuring_factor};
-use crate::transactions::spend::sweep;
 use crate::transactions::{delivery, revocable_delivery};
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::sighash::EcdsaSighashType;
-use bitcoin::{OutPoint, Script, ScriptBuf, Transaction};
+use bitcoin::{OutPoint, Script, ScriptBuf, Transaction, Txid};
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId;
 use serde::{Deserialize, Serialize};
@@ -57,15 +58,6 @@ pub struct Own {
     pub delay: u16,
 }
 
-/// An output of a commitment in a block that is ours to take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// D or RD.
-    pub claim: Claim,
-    /// The commitment's number.
-    pub number: u64,
-}
-
 impl Restored {
     /// Its id.
     pub fn channel_id(&self) -> ChannelId {
@@ -84,58 +76,104 @@ impl Restored {
         Message::Error(msgs::ErrorMessage { channel_id: self.channel_id(), data })
     }
 
-    /// Whose doing a transaction is that spends F.
-    pub fn identify(&self, tx: &Transaction) -> Spend {
-        if self.number_of(tx).is_none() {
+    /// A transaction in the block of this height spends F, which is kept in `onchain`. Whose doing it
+    /// is. Said again after a restart, it changes nothing.
+    pub fn funding_spent(
+        &self,
+        onchain: &mut OnChain,
+        tx: &Transaction,
+        height: Height,
+        signer: &dyn Signer,
+    ) -> Spend {
+        let published = self.read(tx, signer);
+        let spend = match &published {
             // What was agreed is lost; only the form of ES is known (BOLT 3, closing).
-            return if is_closing(tx) { Spend::Mutual } else { Spend::Unknown };
+            None if is_closing(tx) => Spend::Mutual,
+            None => Spend::Unknown,
+            Some(published) if published.broadcaster() == Side::Local => Spend::Local,
+            Some(_) => Spend::Remote,
+        };
+        let txid = tx.compute_txid();
+        let known = onchain.resolution.as_ref().is_some_and(|was| was.published.txid == txid);
+        if !(known && onchain.height == Some(height)) {
+            onchain.resolution = published.map(|published| Resolution::new(published, height));
+            onchain.height = Some(height);
         }
-        let pays_them = to_remote::script_pubkey(self.format, &self.theirs);
-        match tx.output.iter().any(|output| output.script_pubkey == pays_them) {
-            true => Spend::Local,
-            false => Spend::Remote,
-        }
+        spend
     }
 
-    /// What a commitment in a block of this height pays us, whichever it is: D of the peer's, RD of
-    /// our own.
-    pub fn due(&self, tx: &Transaction, confirmed: Height, signer: &dyn Signer) -> Option<Due> {
+    /// A commitment, as far as it can be read: our balance on it.
+    fn read(&self, tx: &Transaction, signer: &dyn Signer) -> Option<Published> {
         let number = self.number_of(tx)?;
-        let to_remote = to_remote::script_pubkey(self.format, &self.ours);
-        let claim = match output_to(tx, &to_remote) {
-            Some((outpoint, value)) => {
-                let spend = delivery::spend(self.format, &self.ours, outpoint, value);
-                Claim::new(Name::D, spend)
+        let pays = |script: &Script| {
+            let place = tx.output.iter().position(|output| *output.script_pubkey == *script)?;
+            Some((u32::try_from(place).ok()?, Sat::from(tx.output.get(place)?.value)))
+        };
+        let to_us = pays(&to_remote::script_pubkey(self.format, &self.ours));
+        let own = self.own.map(|own| own.script(number, signer).to_p2wsh());
+        let to_local = own.and_then(|script| pays(&script));
+        let pays_them = pays(&to_remote::script_pubkey(self.format, &self.theirs)).is_some();
+        let point = signer.per_commitment_point(number);
+        let (whose, output, role) = match (to_us, to_local) {
+            (None, to_local) if to_local.is_some() || pays_them => {
+                // Of the feerate nothing depends: HT and HE need what is lost.
+                (Whose::Local(FeeratePerKw::FLOOR), to_local, Role::ToLocal)
             }
-            None => {
-                let own = self.own?;
-                let script = own.script(number, signer);
-                let (outpoint, value) = output_to(tx, &script.to_p2wsh())?;
-                let spend = revocable_delivery::spend_script(script, own.delay, outpoint, value);
+            (to_us, _) => (Whose::Newer, to_us, Role::ToRemote),
+        };
+        let outputs = output.map(|(place, value)| (place, (value, role))).into_iter().collect();
+        Some(Published { txid: tx.compute_txid(), whose, number, point, outputs })
+    }
+
+    /// What takes our balance on the commitment that is in a block, whether something did or not: D
+    /// of the peer's, RD of our own.
+    pub fn delivery(&self, resolution: &Resolution, signer: &dyn Signer) -> Option<Claim> {
+        let published = &resolution.published;
+        let (place, (value, role)) = published.outputs.first_key_value()?;
+        let outpoint = published.outpoint(*place);
+        let claim = match (role, self.own) {
+            (Role::ToLocal, Some(own)) => {
+                let script = own.script(published.number, signer);
+                let spend = revocable_delivery::spend_script(script, own.delay, outpoint, *value);
                 Claim::new(Name::RD, spend)
             }
+            _ => Claim::new(Name::D, delivery::spend(self.format, &self.ours, outpoint, *value)),
         };
-        Some(Due { claim: claim.confirmed_at(confirmed), number })
+        Some(claim.confirmed_at(resolution.height))
     }
 
-    /// The transaction that takes D or RD alone; nothing if the fee leaves no more than dust.
-    pub fn deliver(
+    /// What we may take on chain, now or later, of the commitment that is there.
+    pub fn claims<'a>(
         &self,
-        due: &Due,
-        to: &Script,
-        feerate: FeeratePerKw,
+        onchain: &'a OnChain,
         signer: &dyn Signer,
-    ) -> Option<Transaction> {
-        let spend = &due.claim.spend;
-        let mut tx = sweep(std::slice::from_ref(spend), to, feerate)?;
-        let kind = EcdsaSighashType::All;
-        let sighash = spend.sighash(&tx, 0, kind)?;
-        let signature = match due.claim.name {
-            Name::RD => signer.sign_delayed(due.number, sighash),
-            _ => signer.sign_payment(sighash),
-        };
-        tx.input.first_mut()?.witness = spend.witness(&signature, kind);
-        Some(tx)
+    ) -> Option<(&'a Published, Vec<Claim>)> {
+        let resolution = onchain.resolution.as_ref()?;
+        let free = |claim: &Claim| !resolution.taken.contains_key(&claim.spend.outpoint);
+        let claims = self.delivery(resolution, signer).filter(free).into_iter().collect();
+        Some((&resolution.published, claims))
+    }
+
+    /// The tree of its transactions, as far as it is known, the best block being `height`: `spent`
+    /// is what spends F in a block.
+    pub fn tree(
+        &self,
+        capacity: Sat,
+        spent: Option<(Txid, Height, Spend)>,
+        (onchain, height): (&OnChain, Height),
+        signer: &dyn Signer,
+    ) -> tree::Node {
+        let resolution = onchain.resolution.as_ref();
+        let delivery = resolution.and_then(|resolution| self.delivery(resolution, signer));
+        tree::of_restored(&tree::Remains {
+            funding: self.outpoint,
+            capacity,
+            spent,
+            resolution,
+            delivery: delivery.as_ref(),
+            delay: u32::from(self.format == CommitmentFormat::Anchors),
+            height,
+        })
     }
 
     fn number_of(&self, tx: &Transaction) -> Option<u64> {
@@ -168,11 +206,4 @@ pub(super) fn lost(channel_id: ChannelId, signer: &dyn Signer) -> Message {
         next_funding: None,
         my_current_funding_locked: None,
     }))
-}
-
-/// The output that pays to this script.
-fn output_to(tx: &Transaction, script: &Script) -> Option<(OutPoint, Sat)> {
-    let place = tx.output.iter().position(|output| *output.script_pubkey == *script)?;
-    let value = tx.output.get(place)?.value.into();
-    Some((OutPoint { txid: tx.compute_txid(), vout: u32::try_from(place).ok()? }, value))
 }

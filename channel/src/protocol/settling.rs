@@ -162,21 +162,16 @@ impl Open {
     /// what we have to publish is published again.
     pub(super) fn unblock(&mut self, height: Height, tools: &mut Tools<'_>) {
         self.height = self.height.min(height.minus(1));
-        let unspent = self.onchain.height.is_some_and(|spent| spent >= height);
-        if unspent {
-            (self.onchain.height, self.onchain.resolution) = (None, None);
-            self.life.spent_by = None;
-            (self.dirty_life, self.dirty_onchain) = (true, true);
-            self.republish(tools);
-            self.tell_claims(tools);
-        } else if let Some(resolution) = &mut self.onchain.resolution {
-            let before = resolution.clone();
-            resolution.unsee(height);
-            if *resolution != before {
-                self.dirty_onchain = true;
-                self.tell_claims(tools);
-            }
+        let was_spent = self.onchain.height.is_some();
+        if !self.onchain.unsee(height) {
+            return;
         }
+        self.dirty_onchain = true;
+        if was_spent && self.onchain.height.is_none() {
+            (self.life.spent_by, self.dirty_life) = (None, true);
+            self.republish(tools);
+        }
+        self.tell_claims(tools);
     }
 
     /// Asks for what spends the outputs that are left; again after a restart.

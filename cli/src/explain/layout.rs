@@ -61,7 +61,7 @@ pub struct Row {
 pub fn rows(answer: &ExplainChannelResponse) -> Vec<Row> {
     let Some(funding) = &answer.funding else { return Vec::new() };
     let picture = Picture { height: answer.height, asked: &answer.asked_txid };
-    let mut rows = vec![picture.funding(funding, &answer.channel_point)];
+    let mut rows = vec![picture.funding(funding, answer)];
     let spends: Vec<_> = funding.outputs.iter().flat_map(|output| &output.spends).collect();
     let last = spends.len().saturating_sub(1);
     for (place, spend) in spends.into_iter().enumerate() {
@@ -77,10 +77,16 @@ struct Picture<'a> {
 }
 
 impl Picture<'_> {
-    fn funding(&self, tx: &Transaction, point: &str) -> Row {
+    fn funding(&self, tx: &Transaction, answer: &ExplainChannelResponse) -> Row {
+        let point = answer.channel_point.as_str();
         let (txid, index) = point.split_once(':').unwrap_or((point, ""));
         let value = tx.outputs.first().map(amount).unwrap_or_default();
-        let words = format!("{}:{index}  {value} sat, {}", short(txid, 16), self.stands(tx, "it"));
+        let stands = match (tx.state(), answer.phase.as_str()) {
+            // A backup does not say.
+            (State::Published, "restored") => "its block is not known".into(),
+            _ => self.stands(tx, "it"),
+        };
+        let words = format!("{}:{index}  {value} sat, {stands}", short(txid, 16));
         self.headed(Row::default(), 0, "F", words, tx)
     }
 
@@ -131,7 +137,7 @@ impl Picture<'_> {
     }
 
     fn depth(&self, tx: &Transaction) -> String {
-        let height = tx.height.unwrap_or_default();
+        let Some(height) = tx.height else { return "in a block".into() };
         let deep = self.height.saturating_add(1).saturating_sub(height);
         format!("block {height}, {deep} deep")
     }

@@ -63,12 +63,22 @@ impl Descent {
 
     /// What Alice took, whose transactions her wallet lists, and what the other side did.
     pub async fn accounts(&self, alice: &Daemon) -> Result<(Account, Account)> {
+        let (ours, theirs) = self.whose(alice).await?;
+        Ok((self.account(&ours), self.account(&theirs)))
+    }
+
+    /// What each of Alice's transactions cost: one may take outputs of several channels.
+    pub async fn fees(&self, alice: &Daemon) -> Result<BTreeMap<Txid, i64>> {
+        let (ours, _) = self.whose(alice).await?;
+        Ok(ours.into_iter().map(|txid| (txid, self.txs[&txid].1)).collect())
+    }
+
+    async fn whose(&self, alice: &Daemon) -> Result<(BTreeSet<Txid>, BTreeSet<Txid>)> {
         let request = GetTransactionsRequest::default();
         let listed = alice.lightning().await?.get_transactions(request).await?.into_inner();
         let listed: BTreeSet<String> =
             listed.transactions.into_iter().map(|tx| tx.tx_hash).collect();
-        let (ours, theirs) = self.txs.keys().partition(|txid| listed.contains(&txid.to_string()));
-        Ok((self.account(&ours), self.account(&theirs)))
+        Ok(self.txs.keys().partition(|txid| listed.contains(&txid.to_string())))
     }
 
     fn account(&self, side: &BTreeSet<Txid>) -> Account {

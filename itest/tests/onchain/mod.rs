@@ -5,6 +5,7 @@ mod breach;
 mod pinning;
 mod reorgs;
 mod replaced;
+mod restored;
 mod shell;
 mod story;
 mod table;

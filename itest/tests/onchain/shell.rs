@@ -15,7 +15,7 @@ use fulmen_node::sweeper::known::{Known, Snapshot};
 use fulmen_node::sweeper::plan::{plan, Draft, Estimates, World};
 use fulmen_node::sweeper::version::{Lent, Version};
 use fulmen_node::sweeper::wanted::Wanted;
-use fulmen_node::sweeper::{OnChain, Waits};
+use fulmen_node::sweeper::{Bump, OnChain, Waits};
 use std::collections::BTreeMap;
 
 /// The number of the channel.
@@ -113,8 +113,19 @@ impl Shell {
             let published = published.clone();
             OnChain { published, claims }
         });
+        let bump = open.bump(&InMemorySigner::from_seed(self.seed));
+        self.turn_on(chain_box, on_chain, bump);
+    }
+
+    /// The same of what a channel tells.
+    pub fn turn_on(
+        &mut self,
+        chain_box: &mut ChainBox,
+        on_chain: Option<OnChain>,
+        bump: Option<Bump>,
+    ) {
         self.known.claims(CHANNEL, on_chain);
-        self.known.bump(CHANNEL, open.bump(&InMemorySigner::from_seed(self.seed)));
+        self.known.bump(CHANNEL, bump);
         // The daemon asks its wallet.
         let chain = chain_box.chain();
         let versions: Vec<Version> = self.known.versions().cloned().collect();
@@ -185,8 +196,10 @@ impl Shell {
         };
         if let Err(message) = verdict {
             let refused = RpcError::Refused { method: "", code: -26, message };
-            let more = outcome(Err(refused)).unwrap_err().asks_for_more();
-            return self.known.refused(&version, more);
+            // What a reorganisation put back is there already.
+            if let Err(why) = outcome(Err(refused)) {
+                return self.known.refused(&version, why.asks_for_more());
+            }
         }
         self.broadcasts.add(version.tx.clone());
         self.known.add(version.clone());

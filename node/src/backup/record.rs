@@ -2,7 +2,7 @@
 
 use super::single::Single;
 use super::vault::readable;
-use crate::channels::record::SpentRecord;
+use crate::channels::record::{SpentRecord, WATCHED};
 use crate::desk::{decode, encode, Record};
 use crate::store::{KeyRange, Store, StoreError, Table, Unit};
 use fulmen_channel::amount::Height;
@@ -33,9 +33,6 @@ struct Row {
 impl Record for Row {
     const TABLE: Table = Table::Restored;
 }
-
-/// Blocks after which what is closed is not watched any more (rules 3.7).
-const DEEP: u32 = 6;
 
 impl RestoredRecord {
     /// A channel that was restored now.
@@ -69,7 +66,7 @@ impl RestoredRecord {
     /// Closed so deep that it is not watched any more.
     pub fn is_history(&self, tip: Height) -> bool {
         let last = self.delivered.or(self.spent.map(|spent| spent.height));
-        self.closed && last.is_some_and(|height| height.plus(DEEP) <= tip)
+        self.closed && last.is_some_and(|height| height.plus(WATCHED) <= tip)
     }
 
     /// The block at `height` is gone, and what was in it or after it. Whether that changes

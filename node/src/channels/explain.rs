@@ -2,18 +2,21 @@
 //! who look at it.
 
 use super::driver::Driver;
-use super::record::{load_rows, ChannelRecord};
+use super::record::{load_row, load_rows, ChannelRecord, SpendKind};
 use super::services::Services;
 use super::ToChannel;
+use crate::backup::RestoredRecord;
 use crate::store::StoreError;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::OutPoint;
 use fulmen_channel::amount::{Height, Sat};
+use fulmen_channel::changeset::Row;
 use fulmen_channel::channel::Channel;
 use fulmen_channel::contract::htlc::Htlc;
 use fulmen_channel::input::Input;
 use fulmen_channel::keys::InMemorySigner;
 use fulmen_channel::onchain::deadline::Why;
+use fulmen_channel::onchain::resolution::OnChain;
 use fulmen_channel::onchain::tree;
 use fulmen_channel::protocol::open::{Link, Open};
 use fulmen_channel::transactions::commitment::HtlcRef;
@@ -63,8 +66,17 @@ pub struct Stake {
 
 impl Explained {
     /// Of a channel that is funded.
-    fn of(channel: &Channel, peer: PublicKey, phase: &'static str, height: Height) -> Option<Self> {
+    fn of(
+        channel: &Channel,
+        record: &ChannelRecord,
+        phase: &'static str,
+        height: Height,
+    ) -> Option<Self> {
         let open = channel.funded()?;
+        let mut tree = channel.tree()?;
+        if let Some(spent) = record.spent.filter(|spent| spent.kind == SpendKind::Unknown) {
+            tree.spent_by_unknown(spent.txid);
+        }
         let stake = |(tag, case): (HtlcRef, fulmen_channel::onchain::deadline::Case<'_>)| Stake {
             tag,
             htlc: case.htlc.clone(),
@@ -75,18 +87,42 @@ impl Explained {
         let life = &open.life;
         let others = life.short_channel_id.iter().chain(&life.remote_alias).chain(&open.aliases);
         Some(Explained {
-            peer,
+            peer: record.peer,
             channel_id: open.channel_id(),
             outpoint: open.contract.funding.outpoint,
             names: (open.listed_as(), others.copied().collect()),
             phase,
             active: open.link == Link::Up,
             height,
-            tree: channel.tree()?,
+            tree,
             at_risk: at_risk(open, &stakes),
             stakes,
             failed: life.failed.clone(),
         })
+    }
+
+    /// Of a channel of which only a backup is left.
+    pub(super) fn of_restored(
+        (record, onchain): (&RestoredRecord, &OnChain),
+        signer: &InMemorySigner,
+        (phase, active): (&'static str, bool),
+        height: Height,
+    ) -> Self {
+        let (backup, channel) = (&record.backup, record.backup.restored());
+        let spent = record.spent.map(|spent| (spent.txid, spent.height, spent.kind.into()));
+        Explained {
+            peer: backup.peer,
+            channel_id: channel.channel_id(),
+            outpoint: backup.outpoint,
+            names: (None, Vec::new()),
+            phase,
+            active,
+            height,
+            tree: channel.tree(backup.capacity, spent, (onchain, height), signer),
+            stakes: Vec::new(),
+            failed: None,
+            at_risk: Sat::ZERO,
+        }
     }
 
     /// When and for which HTLC we would close it; none once it is closing.
@@ -116,7 +152,8 @@ fn at_risk(open: &Open, stakes: &[Stake]) -> Sat {
 
 impl Driver {
     pub(super) fn explained(&self) -> Option<Explained> {
-        Explained::of(&self.channel, self.peer, self.snapshot().phase, self.height)
+        let record = self.record.as_ref()?;
+        Explained::of(&self.channel, record, self.snapshot().phase, self.height)
     }
 }
 
@@ -149,8 +186,19 @@ pub async fn find(services: &Services, name: &Name) -> Result<Option<Explained>,
         };
         // What it wants to do about this block stays inside: it is only looked at.
         let _ = channel.handle(Input::Block(height));
-        let explained = Explained::of(&channel, record.peer, "closed", height);
+        let explained = Explained::of(&channel, record, "closed", height);
         if let Some(found) = explained.filter(|it| name.fits(it)) {
+            return Ok(Some(found));
+        }
+    }
+    let restored = RestoredRecord::load_all(&services.store)?;
+    for record in restored.iter().filter(|record| record.is_history(height)) {
+        let index = record.backup.index;
+        let onchain = load_row(&services.store, index, Row::OnChain)?.unwrap_or_default();
+        let signer = InMemorySigner::from_seed(services.keys.channel_seed(index));
+        let state = ("closed", false);
+        let found = Explained::of_restored((record, &onchain), &signer, state, height);
+        if name.fits(&found) {
             return Ok(Some(found));
         }
     }

@@ -1,8 +1,9 @@
 //! The task of a channel that was restored from its backup: says on each connection that its state
-//! is lost, waits for the peer's commitment, and brings what that pays us to the wallet.
+//! is lost, waits for the peer's commitment, and has the sweeper take what that pays us.
 
 use super::chain_side::unknown_spend;
-use super::record::{SpendKind, SpentRecord};
+use super::explain::Explained;
+use super::record::{load_row, put_changes, SpendKind, SpentRecord};
 use super::registry::{Handle, INBOX};
 use super::services::Services;
 use super::{CloseUpdate, RestoredSnapshot, Snapshot, ToChannel};
@@ -11,12 +12,15 @@ use crate::peer::wire::WireMessage;
 use crate::peer::PeerLink;
 use crate::store::{StoreError, Unit};
 use bitcoin::{OutPoint, Transaction};
-use fulmen_channel::amount::{FeeratePerKw, Height, Sat};
+use fulmen_channel::amount::{Height, Sat};
+use fulmen_channel::changeset::{encode, ChangeSet, Row};
 use fulmen_channel::error::Refused;
 use fulmen_channel::keys::InMemorySigner;
 use fulmen_channel::message::Message;
+use fulmen_channel::onchain::resolution::OnChain;
 use fulmen_channel::output::Spend;
-use fulmen_channel::protocol::restored::{Due, Restored};
+use fulmen_channel::protocol::restored::Restored;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -29,7 +33,7 @@ pub async fn restore(services: &Arc<Services>, singles: &[Single]) -> Result<usi
     let records = restore::plan(&services.store, singles, &mut unit)?;
     services.store.commit(unit).await?;
     for record in &records {
-        start(services, record.clone());
+        start(services, record.clone())?;
         services.stay_connected(&record.backup.peer)?;
     }
     if !records.is_empty() {
@@ -46,16 +50,17 @@ pub fn start_all(services: &Arc<Services>) -> Result<(), StoreError> {
     let tip = services.chain.tip().height;
     let records = RestoredRecord::load_all(&services.store)?.into_iter();
     for record in records.filter(|record| !record.is_history(tip)) {
-        start(services, record);
+        start(services, record)?;
     }
     Ok(())
 }
 
-fn start(services: &Arc<Services>, record: RestoredRecord) {
+fn start(services: &Arc<Services>, record: RestoredRecord) -> Result<(), StoreError> {
     let (inbox, messages) = mpsc::channel(INBOX);
     let backup = &record.backup;
     let (index, peer, outpoint) = (backup.index, backup.peer, backup.outpoint);
     let channel = backup.restored();
+    let onchain = load_row(&services.store, index, Row::OnChain)?.unwrap_or_default();
     tracing::warn!(
         channel = index,
         "channel {outpoint} was restored from a backup: {peer} is asked to close it"
@@ -71,11 +76,11 @@ fn start(services: &Arc<Services>, record: RestoredRecord) {
         services: services.clone(),
         channel,
         record,
-        due: None,
+        onchain,
         told: false,
-        swept: false,
     };
     services.registry.started(tokio::spawn(task.run(messages)));
+    Ok(())
 }
 
 struct Task {
@@ -83,21 +88,20 @@ struct Task {
     signer: InMemorySigner,
     channel: Restored,
     record: RestoredRecord,
+    /// What the chain did with F, and with our balance on what spent it.
+    onchain: OnChain,
     height: Height,
     link: Option<PeerLink>,
-    /// D or RD, once F's spend was seen since the start.
-    due: Option<Due>,
     /// The peer was told since the start.
     told: bool,
-    /// What takes it is published; the chain repeats it until it is deep.
-    swept: bool,
 }
 
 impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<ToChannel>) {
-        // What spent F is not kept, only where: it is read again after each start.
         let since = self.record.spent.map_or(self.record.backup.opened, |spent| spent.height);
         self.watch(self.record.backup.outpoint, since);
+        self.watch_outputs();
+        self.tell_sweeper();
         self.greet().await;
         while let Some(message) = inbox.recv().await {
             if matches!(message, ToChannel::Stop) {
@@ -123,24 +127,18 @@ impl Task {
             ToChannel::PeerDown => self.link = None,
             ToChannel::Peer(Message::ChannelReestablish(_)) => self.say(self.channel.error()).await,
             ToChannel::Peer(_) => {}
-            ToChannel::Block(height) => {
-                self.height = height;
-                self.sweep().await?;
-            }
+            ToChannel::Block(height) => self.height = height,
             ToChannel::Unblock(height, _pending) => {
                 self.height = height.minus(1);
-                if self.record.unblock(height) {
-                    self.due = self.due.take().filter(|_| self.record.spent.is_some());
-                    self.swept &= self.record.spent.is_some();
+                if self.onchain.unsee(height) | self.record.unblock(height) {
                     self.save().await?;
                 }
             }
             ToChannel::Spent { outpoint, tx, height } if outpoint == self.channel.outpoint => {
                 self.closed_by(&tx, height).await?;
             }
-            ToChannel::Spent { height, .. } => self.delivered(height).await?,
-            // All it knows is its backup.
-            ToChannel::Explain(reply) => drop(reply.send(None)),
+            ToChannel::Spent { tx, height, .. } => self.delivered(&tx, height).await?,
+            ToChannel::Explain(reply) => drop(reply.send(Some(self.explained()))),
             ToChannel::Describe(reply) => drop(reply.send(self.snapshot())),
             ToChannel::Command(_, reply) => {
                 // Whoever asked may be gone: its own affair.
@@ -183,95 +181,95 @@ impl Task {
         self.services.chain.watch_spend(outpoint, since);
     }
 
+    fn watch_outputs(&self) {
+        let Some(resolution) = &self.onchain.resolution else { return };
+        for (outpoint, since) in resolution.watched() {
+            self.watch(outpoint, since);
+        }
+    }
+
     /// F is spent: by both, by the peer as it was asked to, or by us before all was lost.
     async fn closed_by(&mut self, tx: &Transaction, height: Height) -> Result<(), StoreError> {
         let (index, txid) = (self.record.backup.index, tx.compute_txid());
-        let spend = self.channel.identify(tx);
-        self.due = self.channel.due(tx, height, &self.signer);
-        let limbo = self.due.as_ref().map_or(Sat::ZERO, |due| due.claim.spend.value());
-        if let Some(due) = &self.due {
-            self.watch(due.claim.spend.outpoint, height);
-        }
+        let spend = self.channel.funding_spent(&mut self.onchain, tx, height, &self.signer);
+        self.watch_outputs();
         if self.record.spent.is_none_or(|spent| spent.txid != txid) {
+            let resolution = self.onchain.resolution.as_ref();
+            let due = resolution.and_then(|it| self.channel.delivery(it, &self.signer));
+            let limbo = due.as_ref().map_or(Sat::ZERO, |due| due.spend.value());
             tracing::info!(channel = index, "F is spent by {txid}: {spend:?}; ours is {limbo}");
             let settled = self.services.funds.paid_by(tx);
-            if spend == Spend::Unknown {
-                unknown_spend(index, txid, settled);
-            }
-            if spend == Spend::Local {
-                tracing::warn!(
+            match spend {
+                Spend::Unknown => unknown_spend(index, txid, settled),
+                Spend::Local => tracing::warn!(
                     channel = index,
                     "{txid} is our own commitment, published before the data was lost: HTLCs on \
                      it need that data"
-                );
+                ),
+                _ => {}
             }
-            let kind = SpendKind::from(spend);
-            let matures_at = self.due.as_ref().map(|due| due.claim.from);
+            let (kind, matures_at) = (SpendKind::from(spend), due.map(|due| due.from));
             self.record.spent =
                 Some(SpentRecord { txid, height, kind, limbo, matures_at, settled });
             self.record.closed = limbo == Sat::ZERO;
-            self.save().await?;
         }
-        self.sweep().await
-    }
-
-    /// Takes D or RD as soon as the next block may hold that.
-    async fn sweep(&mut self) -> Result<(), StoreError> {
-        let ripe = |due: &&Due| due.claim.from <= self.height.plus(1);
-        let done = self.swept || self.record.delivered.is_some();
-        let Some(due) = self.due.as_ref().filter(ripe).filter(|_| !done).cloned() else {
-            return Ok(());
-        };
-        let (services, index) = (self.services.clone(), self.record.backup.index);
-        let mut unit = Unit::new();
-        let script = match services.funds.script(&mut unit) {
-            Ok(script) => script,
-            Err(why) => {
-                tracing::error!(channel = index, "no script to sweep to: {why}");
-                return Ok(());
-            }
-        };
-        let feerate = services.registry.feerates().map(|feerates| feerates.close);
-        let feerate = feerate.unwrap_or(FeeratePerKw::FLOOR);
-        // Worth less than its fee, it is tried again at the next block.
-        let Some(tx) = self.channel.deliver(&due, &script, feerate, &self.signer) else {
-            return Ok(());
-        };
-        services.store.commit(unit).await?;
-        self.swept = true;
-        let (txid, name) = (tx.compute_txid(), due.claim.name);
-        match services.chain.broadcast(tx).await {
-            Ok(()) => tracing::info!(channel = index, "published {txid}, which takes {name}"),
-            Err(error) => tracing::warn!(channel = index, "publishing {txid}: {error}"),
-        }
-        Ok(())
+        self.save().await
     }
 
     /// What takes D or RD is in a block.
-    async fn delivered(&mut self, height: Height) -> Result<(), StoreError> {
+    async fn delivered(&mut self, tx: &Transaction, height: Height) -> Result<(), StoreError> {
+        let Some(resolution) = &mut self.onchain.resolution else { return Ok(()) };
+        resolution.take(tx, height);
         if let Some(spent) = &mut self.record.spent {
             spent.settled = spent.limbo;
             (self.record.delivered, self.record.closed) = (Some(height), true);
-            self.save().await?;
         }
-        Ok(())
+        self.save().await
     }
 
+    /// What there is to take on chain; as long as it is not told again what took it, nothing.
+    fn tell_sweeper(&self) {
+        let claims = self.channel.claims(&self.onchain, &self.signer);
+        let on_chain = claims.map(|(published, claims)| {
+            let left = claims.into_iter().filter(|_| self.record.delivered.is_none());
+            crate::sweeper::OnChain { published: published.clone(), claims: left.collect() }
+        });
+        self.services.sweeper.claims(self.record.backup.index, on_chain);
+    }
+
+    /// Once it is durable, the sweeper is told.
     async fn save(&self) -> Result<(), StoreError> {
         let mut unit = Unit::new();
         self.record.put(&mut unit);
+        let onchain = BTreeMap::from([(Row::OnChain, Some(encode(&self.onchain)))]);
+        put_changes(self.record.backup.index, &ChangeSet(onchain), &mut unit);
         self.services.store.commit(unit).await?;
+        self.tell_sweeper();
         self.services.backups.changed();
         Ok(())
     }
 
+    fn explained(&self) -> Explained {
+        let known = (&self.record, &self.onchain);
+        let state = (self.phase(), self.link.is_some());
+        Explained::of_restored(known, &self.signer, state, self.height)
+    }
+
+    fn phase(&self) -> &'static str {
+        if self.record.closed {
+            "closed"
+        } else {
+            "restored"
+        }
+    }
+
     fn snapshot(&self) -> Snapshot {
-        let RestoredRecord { backup, spent, closed, .. } = self.record.clone();
+        let RestoredRecord { backup, spent, .. } = self.record.clone();
         Snapshot {
             index: backup.index,
             peer: backup.peer,
             channel_id: self.channel.channel_id(),
-            phase: if closed { "closed" } else { "restored" },
+            phase: self.phase(),
             active: false,
             funded: None,
             restored: Some(RestoredSnapshot { backup, spent, told: self.told }),

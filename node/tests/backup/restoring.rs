@@ -44,7 +44,7 @@ fn a_reorganisation_takes_back_what_it_took_out() {
     record.spent = Some(spent);
     (record.delivered, record.closed) = (Some(Height::new(102)), true);
     let whole = record.clone();
-    assert!(!record.is_history(Height::new(107)) && record.is_history(Height::new(108)));
+    assert!(!record.is_history(Height::new(201)) && record.is_history(Height::new(202)));
     assert!(!record.unblock(Height::new(103)));
     assert!(record.unblock(Height::new(102)), "D is spendable again");
     assert_eq!((record.spent, record.delivered, record.closed), (Some(spent), None, false));

@@ -9,6 +9,9 @@
 //! ```
 
 mod grow;
+mod lost;
+
+pub use lost::{of_restored, Remains};
 
 use super::claim::Name;
 use super::resolution::OnChain;
@@ -32,6 +35,8 @@ pub enum Title {
     ES,
     /// What takes an output of a commitment, or of HT and HE.
     Claim(Name),
+    /// None that our books know.
+    Unknown,
 }
 
 /// Whose doing a transaction is, or could be.
@@ -180,6 +185,14 @@ pub fn of(facts: &Facts<'_>, signer: &dyn Signer) -> Node {
 }
 
 impl Node {
+    /// What spends F is neither a commitment nor an ES that was agreed on.
+    pub fn spent_by_unknown(&mut self, txid: Txid) {
+        let spends = self.outputs.iter_mut().flat_map(|output| &mut output.spends);
+        for spend in spends.filter(|spend| spend.txid == Some(txid)) {
+            spend.title = Title::Unknown;
+        }
+    }
+
     /// This transaction and all below it, each above what spends it.
     pub fn all(&self) -> Vec<&Node> {
         let below = self.outputs.iter().flat_map(|output| &output.spends);
@@ -203,6 +216,7 @@ impl fmt::Display for Title {
             Title::C => f.write_str("C"),
             Title::ES => f.write_str("ES"),
             Title::Claim(name) => name.fmt(f),
+            Title::Unknown => f.write_str("unknown"),
         }
     }
 }

@@ -21,9 +21,7 @@ pub async fn closed_channels(
         let Some(spent) = record.spent else { continue };
         let names = Names::load(&node.services.store, record).map_err(super::failed)?;
         let mut summary = summary(node, record, &spent, names);
-        let chain = load_resolution(&node.services.store, record.index).map_err(super::failed)?;
-        let outcomes = chain.iter().flat_map(|chain| chain.outcomes());
-        summary.resolutions = outcomes.map(resolution).collect();
+        summary.resolutions = resolutions(node, record.index)?;
         if wanted(&request, summary.close_type()) {
             channels.push(summary);
         }
@@ -31,7 +29,8 @@ pub async fn closed_channels(
     let restored = RestoredRecord::load_all(&node.services.store).map_err(super::failed)?;
     for record in restored.iter().filter(|record| record.closed) {
         let Some(spent) = record.spent else { continue };
-        let summary = restored_summary(node, &record.backup, &spent);
+        let mut summary = restored_summary(node, &record.backup, &spent);
+        summary.resolutions = resolutions(node, record.backup.index)?;
         if wanted(&request, summary.close_type()) {
             channels.push(summary);
         }
@@ -49,6 +48,13 @@ fn wanted(request: &lnrpc::ClosedChannelsRequest, kind: ClosureType) -> bool {
         (request.abandoned, ClosureType::Abandoned),
     ];
     asked.iter().all(|(set, _)| !set) || asked.contains(&(true, kind))
+}
+
+/// How each output that could be ours ended.
+fn resolutions(node: &Node, index: u64) -> Result<Vec<lnrpc::Resolution>, Status> {
+    let chain = load_resolution(&node.services.store, index).map_err(super::failed)?;
+    let outcomes = chain.iter().flat_map(|chain| chain.outcomes());
+    Ok(outcomes.map(resolution).collect())
 }
 
 fn resolution(outcome: Outcome) -> lnrpc::Resolution {
