@@ -227,7 +227,7 @@ async fn is_drawn(daemon: &Daemon, point: &str, words: &[&str]) -> Result<()> {
     for words in words {
         assert!(drawn.contains(words), "{words}\n{drawn}");
     }
-    is_drawn_as_svg(&explain(daemon, point, &["--svg"])?, &drawn)?;
+    assert_eq!(is_drawn_as_svg(&explain(daemon, point, &["--svg"])?, &drawn)?, 3, "F, C, RD");
     let data: serde_json::Value = serde_json::from_str(&explain(daemon, point, &["--json"])?)?;
     let spends = &data["funding"]["outputs"][0]["spends"];
     assert_eq!(spends[0]["outputs"][0]["what"], "TO_LOCAL", "{data}");

@@ -76,8 +76,8 @@ impl Restored {
         Message::Error(msgs::ErrorMessage { channel_id: self.channel_id(), data })
     }
 
-    /// A transaction in the block of this height spends F, which is kept in `onchain`. Whose doing it
-    /// is. Said again after a restart, it changes nothing.
+    /// A transaction in the block of this height spends F, which is kept in `onchain`. Whose doing
+    /// it is. Said again after a restart, it changes nothing.
     pub fn funding_spent(
         &self,
         onchain: &mut OnChain,
