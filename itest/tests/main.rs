@@ -6,6 +6,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod anchors;
 mod at_once;
 mod backup_stories;
 mod backups;
