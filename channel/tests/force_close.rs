@@ -11,7 +11,7 @@ use fulmen_channel::contract::htlc::Removal;
 use fulmen_channel::error::Refused;
 use fulmen_channel::input::{Command, Input};
 use fulmen_channel::message::Message;
-use fulmen_channel::onchain::deadline::{CLAIM_WINDOW, GRACE};
+use fulmen_channel::onchain::deadline::{CLAIM_WINDOW, GRACE, NOTICE};
 use fulmen_channel::output::{Event, Output, Spend};
 use fulmen_channel::params::CommitmentFormat;
 use lightning::ln::msgs::ErrorMessage;
@@ -184,6 +184,24 @@ fn offers_that_nobody_heard_come_back_when_the_channel_fails() {
     pair.alice.handle(force_close()).unwrap();
     let unheard: Vec<_> = pair.alice.resolved.iter().map(|r| (r.id, &r.removal)).collect();
     assert_eq!(unheard, [(1, &Removal::Failed(vec![]))], "the first may yet be on chain");
+}
+
+#[test]
+fn offers_that_nobody_heard_come_back_before_they_expire() {
+    let mut pair = Pair::open();
+    pair.alice.handle(Party::offer(1, 7_000_000)).unwrap();
+    pair.alice.handle(Party::offer(2, 8_000_000)).unwrap();
+    pair.disconnects();
+    let block = |pair: &mut Pair, height| {
+        pair.alice.handle(Input::Block(Height::new(height))).unwrap();
+        pair.alice.resolved.iter().map(|over| over.id).collect::<Vec<_>>()
+    };
+    assert_eq!(block(&mut pair, 500 - NOTICE - 1), [0; 0]);
+    assert_eq!(block(&mut pair, 500 - NOTICE), [1], "the first was signed for");
+    pair.alice.crashes();
+    pair.reconnects();
+    pair.agree();
+    assert_eq!(pair.bob.pending_received(), [0]);
 }
 
 #[test]

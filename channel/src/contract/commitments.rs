@@ -181,6 +181,19 @@ impl Commitments {
         withdrawn
     }
 
+    /// Takes back offers that nobody has heard of yet, until none of them expires by then: the peer
+    /// was away for so long that it would have to be closed on for them.
+    pub fn withdraw_expired(&mut self, by: Height) -> Vec<Settled> {
+        let mut withdrawn = Vec::new();
+        let expires = |((side, _), htlc): (&(Side, u64), &Htlc)| {
+            *side == Side::Local && htlc.stage == Stage::Proposed && htlc.cltv_expiry <= by
+        };
+        while self.htlcs.iter().any(expires) {
+            withdrawn.extend(self.withdraw_last_offer());
+        }
+        withdrawn
+    }
+
     fn withdraw_last_offer(&mut self) -> Option<Settled> {
         let mut offers = self
             .htlcs

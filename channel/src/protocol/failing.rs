@@ -7,7 +7,7 @@ use crate::contract::balance::View;
 use crate::error::Refused;
 use crate::keys::Signer;
 use crate::message::Message;
-use crate::onchain::deadline::{Case, Deed, Doubt, Downstream, Terms};
+use crate::onchain::deadline::{Case, Deed, Doubt, Downstream, Terms, NOTICE};
 use crate::output::{Event, Output};
 use crate::params::Side;
 use crate::transactions::commitment::HtlcRef;
@@ -153,6 +153,8 @@ impl Open {
         if self.is_settled() || (self.life.failed.is_some() && !self.life.held) {
             return;
         }
+        let expired = self.contract.withdraw_expired(height.plus(NOTICE));
+        self.report(expired, tools);
         let deeds: Vec<_> = self.cases().map(|(tag, case)| (case.decide(height), tag)).collect();
         let closes = deeds.iter().find(|(deed, tag)| match (deed, self.contract.htlcs.get(tag)) {
             (Deed::Close(why), Some(htlc)) => {
