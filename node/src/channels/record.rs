@@ -312,7 +312,7 @@ mod tests {
         let mut unit = Unit::new();
         for index in [6, 7] {
             for (row, memo) in [
-                (Row::Memo(Side::Local, 3), vec![1]),
+                (Row::Memo(Side::Local, 3), vec![1_u8]),
                 (Row::Memo(Side::Local, u64::MAX), vec![2]),
                 (Row::Memo(Side::Remote, 3), vec![3]),
                 (Row::Aliases, vec![4]),
