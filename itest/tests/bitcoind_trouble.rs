@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bitcoin::OutPoint;
 use bitcoincore_rpc::RpcApi;
 use fulmen_channel::amount::{Msat, Sat};
 use fulmen_itest::failure::Result;
@@ -10,6 +11,8 @@ use fulmen_itest::proxy::{Answers, Proxy, WARMING_UP};
 use fulmen_itest::regtest::{Cluster, Daemon, Peer, DEEP};
 use fulmen_proto::lnrpc::{AddressType, NewAddressRequest};
 
+use crate::rows::chain::waiting_spend;
+use crate::sweeps::takes_everything;
 use crate::two_daemons::both_agree;
 
 /// The loopback's port 1: nobody is there.
@@ -227,6 +230,46 @@ async fn an_opening_and_a_close_that_are_reorganised_out_and_back() -> Result<()
         Ok((bob.coins().await?.confirmed_balance - before == 300_000).then_some(()))
     })
     .await
+}
+
+/// Alice dies at any point of the reorganisation that takes her commitment out of its block, and
+/// bitcoind has forgotten it when she is back: it goes out again, and all comes home.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_the_block_of_her_commitment_is_taken_back() -> Result<()> {
+    const DEPTH: u64 = 6;
+    let cluster = Cluster::start()?;
+    let bitcoind = cluster.bitcoind();
+    let (alice, bob, channel) = cluster.pair(Sat::new(1_000_000)).await?;
+    alice.pays(&bob, Msat::new(300_000_000)).await?;
+    alice.quiet_channel().await?;
+    bob.stops().await?;
+    drop(alice.begins_to_close(&channel, true).await?);
+    let funding: OutPoint = channel.channel_point.parse()?;
+    let published = async || {
+        let spend = async || waiting_spend(bitcoind, &funding);
+        alice.until("her commitment is in the mempool", spend).await
+    };
+    let commitment = published().await?;
+    for round in 0..6 {
+        bitcoind.mine(DEPTH)?;
+        alice.is_at_tip().await?;
+        undo(&cluster, DEPTH)?;
+        // A question more each time: she hears of the blocks one after the other meanwhile.
+        for _ in 0..2 * round {
+            alice.info().await?;
+        }
+        alice.killed();
+        bitcoind.restart_with(&["-persistmempool=0"])?;
+        bitcoind.mine_others(DEPTH + 1)?;
+        alice.starts().await?;
+        assert_eq!(published().await?, commitment);
+    }
+    bitcoind.mine(1)?;
+    takes_everything(&cluster, &[&alice]).await?;
+    let closed = alice.pending_channels().await?;
+    assert!(closed.pending_force_closing_channels.is_empty(), "{closed:?}");
+    assert_eq!(alice.channels().await?, []);
+    Ok(())
 }
 
 /// Takes the last `depth` blocks out of the chain.

@@ -73,6 +73,8 @@ async fn closes_at(
     bitcoind.mine(1)?;
     let commitment =
         daemon.until("it closes by itself", async || waiting_spend(bitcoind, &funding)).await?;
+    // What pays for it, too: it would keep the coin that the claims need from them.
+    claims_are_published(daemon).await?;
     bitcoind.mine(1)?;
     Ok(commitment)
 }
@@ -148,7 +150,7 @@ async fn who_knows_a_preimage_closes_while_it_can_still_be_shown() -> Result<()>
     // No block comes between the HTLC and its end: what is due too soon is failed.
     alice.is_at_tip().await?;
     held(&alice, &bob).await?;
-    // What he took in is his, however few blocks are left when he comes to settle it.
+    // What he took in is his, though fewer blocks are left than his invoice asks for.
     cluster.bitcoind().mine(60)?;
     for daemon in [&alice, &bob, &carol] {
         daemon.is_at_tip().await?;

@@ -34,6 +34,7 @@ async fn words_and_one_peer_bring_all_channels_home() -> Result<()> {
     // What is kept outlives its keeper's restart.
     bob.stops().await?;
     bob.starts().await?;
+    bob.outlives_doubt().await?;
 
     let again = Daemon::without_wallet(bitcoind, "again", &[])?;
     again.spawn()?;
@@ -104,6 +105,7 @@ async fn an_old_copy_of_the_database_is_not_run() -> Result<()> {
     assert!(bitcoind.mempool()?.is_empty(), "nothing was published");
 
     bob.starts().await?;
+    closes_in_time(&bob).await?;
     is_published(&alice, 1).await?;
     bitcoind.mine(1)?;
     is_published(&alice, 1).await?;
@@ -154,6 +156,7 @@ async fn an_old_copy_does_not_close_for_an_old_htlc_before_its_peer_can_speak() 
     let listed = alice.channel().await?;
     assert_eq!(listed.pending_htlcs.len(), 1, "it is not failed");
     bob.starts().await?;
+    closes_in_time(&bob).await?;
     let closing = is_published(&alice, 1).await?;
     let tx = bitcoind.rpc().get_raw_transaction(&closing[0], None)?;
     assert_eq!(tx.input[0].previous_output.to_string(), channel.channel_point);
@@ -250,6 +253,18 @@ pub async fn is_published(daemon: &Daemon, count: usize) -> Result<Vec<Txid>> {
             Ok(Some(daemon.bitcoind().mempool()?).filter(|held| held.len() == count))
         })
         .await
+}
+
+/// A peer that was just started is asked to close. Its database might be the old copy, so it waits
+/// for a while.
+pub async fn closes_in_time(peer: &Daemon) -> Result<()> {
+    peer.until("it is asked to close", async || {
+        let waiting = peer.pending_channels().await?.waiting_close_channels;
+        Ok((!waiting.is_empty()).then_some(()))
+    })
+    .await?;
+    assert!(peer.bitcoind().mempool()?.is_empty(), "it waits");
+    peer.outlives_doubt().await
 }
 
 /// Waits for so many channels that a peer closed.

@@ -4,6 +4,7 @@ use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Address, Network, OutPoint, Txid};
 use bitcoincore_rpc::RpcApi;
 use fulmen_channel::amount::{Msat, Sat};
+use fulmen_channel::onchain::deadline::HESITATION;
 use fulmen_proto::lnrpc::channel_point::FundingTxid;
 use fulmen_proto::lnrpc::close_status_update::Update;
 use fulmen_proto::lnrpc::payment::PaymentStatus;
@@ -200,6 +201,16 @@ impl Daemon {
             Ok((self.info().await?.block_hash == best).then_some(()))
         })
         .await
+    }
+
+    /// Mines until a daemon that was just started waits for nobody any more to tell whether its
+    /// database is an old copy.
+    ///
+    /// # Errors
+    /// When bitcoind does not mine or it does not follow.
+    pub async fn outlives_doubt(&self) -> Result<()> {
+        self.bitcoind().mine(HESITATION.into())?;
+        self.is_at_tip().await
     }
 
     /// Waits until its own version of a closing transaction waits to be mined: the peer's, whose

@@ -28,6 +28,7 @@ pub use follow::BlockRef;
 pub use rpc::{MempoolVerdict, RpcAuth, RpcError, Unspent};
 pub use spends::{Confirmed, Found, Spent};
 
+use crate::clock;
 use bitcoin::constants::genesis_block;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
 use follow::BlockSource;
@@ -127,6 +128,8 @@ struct Status {
     best_height: Height,
     best_time: u32,
     synced: bool,
+    /// When it last was, in unix time; 0 before it ever was.
+    synced_at: u64,
     up: bool,
 }
 
@@ -153,8 +156,14 @@ impl Chain {
         let rpc = Rpc::new(&config.rpc_host, config.rpc_auth.clone(), config.rpc_timeout);
         let first = genesis_block(config.network).block_hash();
         let tip = tip.unwrap_or(BlockRef { height: Height::new(0), hash: first });
-        let status =
-            Status { tip, best_height: tip.height, best_time: 0, synced: false, up: false };
+        let status = Status {
+            tip,
+            best_height: tip.height,
+            best_time: 0,
+            synced: false,
+            synced_at: 0,
+            up: false,
+        };
         let (commands, waiting) = mpsc::unbounded_channel();
         let inner = Inner {
             config,
@@ -308,6 +317,13 @@ impl Chain {
     pub fn synced(&self) -> bool {
         self.inner.status.borrow().synced
     }
+    /// Whether the last block that was delivered tells how near an HTLC is to its end: bitcoind may
+    /// be away for a while, in which few blocks come.
+    pub fn is_fresh(&self) -> bool {
+        let status = self.inner.status.borrow();
+        let since = clock::unix_time().saturating_sub(status.synced_at);
+        status.synced || since < FRESH.as_secs()
+    }
     /// Waits until [`Chain::synced`].
     pub async fn wait_synced(&self) {
         // The sender lives as long as we do.
@@ -433,6 +449,9 @@ struct Task {
     live: bool,
 }
 
+/// For so long after all blocks were here the last of them still tells how near an HTLC is to its
+/// end: a few more may have come, far fewer than an HTLC for us must be away from it.
+const FRESH: Duration = Duration::from_secs(600);
 /// How soon we try again when bitcoind is away.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -469,6 +488,9 @@ impl Task {
         self.status.send_modify(|status| {
             status.tip = watcher.tip().unwrap_or(status.tip);
             status.best_height = watcher.best_height();
+            if status.synced || watcher.synced() {
+                status.synced_at = clock::unix_time();
+            }
             status.synced = watcher.synced();
             status.up = watcher.up();
         });

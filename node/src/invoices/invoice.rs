@@ -183,15 +183,19 @@ impl Invoice {
         Verdict::Settle { preimage: self.preimage, changed }
     }
 
-    /// The invoice with this HTLC, which it takes, or took before: then it is not judged anew,
-    /// since blocks and hours have gone by that were not its payer's fault.
+    /// The invoice with this HTLC, which it takes, or took before: then it is not judged anew, as
+    /// long as it can be claimed, since blocks and hours have gone by that were not its payer's
+    /// fault.
     ///
     /// # Errors
     /// The first failure in the order of BOLT 4's list when it does not take it.
     pub fn accept(&self, htlc: &Incoming<'_>) -> Result<Invoice, FailureMessage> {
         let mut invoice = self.clone();
         let took = |h: &InvoiceHtlc| (h.channel, h.htlc_id) == (htlc.channel, htlc.htlc_id);
-        let taken = matches!(self.state, InvoiceState::Settled | InvoiceState::Accepted);
+        // What is settled has been given away. What is not is no longer safe to be, once the payer
+        // may soon take it back.
+        let taken = self.state == InvoiceState::Settled
+            || self.state == InvoiceState::Accepted && htlc.in_time(0);
         if taken && self.htlcs.iter().any(took) {
             return Ok(invoice);
         }

@@ -89,7 +89,7 @@ pub fn receive(desk: &mut Desk<'_>, htlc: &Incoming<'_>) -> Result<Verdict, Stor
 }
 
 /// Judges an HTLC for us that is to be held: an invoice that takes it remembers it, so that it is
-/// settled however late that is done.
+/// settled as long as it can be claimed.
 ///
 /// # Errors
 /// `StoreError` if the database cannot be read.

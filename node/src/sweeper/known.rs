@@ -167,6 +167,13 @@ impl Known {
         self.each().map(|(_, wanted)| wanted.outpoint()).collect()
     }
 
+    /// Whether all that a version takes is still to be taken.
+    pub fn asks_for(&self, version: &Version) -> bool {
+        let told = self.told();
+        let free = |claim| told.contains(claim) && !self.spent.contains_key(claim);
+        version.claims.iter().all(|(_, claim)| free(claim))
+    }
+
     /// Coins lent to what can never confirm are the wallet's again.
     fn give_up_idle(&mut self) {
         let told = self.told();

@@ -25,6 +25,11 @@ impl Sweeper {
         let replaces = draft.replaces.clone();
         let version = self.sign(draft, wanted, published, &mut unit)?;
         let (txid, tx) = (version.txid(), version.tx.clone());
+        if !self.known().asks_for(&version) {
+            // A block came while it was made: a child, say, whose parent needs it no more.
+            self.commit(unit).await?;
+            return Ok(true);
+        }
         if version.parent.is_none() {
             // What will not be taken is not worth a row; that of its address is written all the
             // same, so that the disk sees every change of the wallet.

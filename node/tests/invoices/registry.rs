@@ -4,6 +4,7 @@
 
 use crate::disk::Disk;
 use fulmen_channel::amount::{Height, Msat};
+use fulmen_channel::onchain::deadline::CLAIM_WINDOW;
 use fulmen_channel::payment::Preimage;
 use fulmen_node::desk::{decode, Desk, Pending};
 use fulmen_node::invoices::registry::{
@@ -229,7 +230,7 @@ fn the_register_numbers_finds_and_settles() {
 }
 
 #[test]
-fn what_was_held_is_settled_however_late_and_nothing_else() {
+fn what_was_held_is_settled_as_long_as_it_can_be_claimed_and_nothing_else() {
     let (mut disk, mut pending, mut unit) = (Disk::default(), Pending::default(), Unit::new());
     let mut desk = Desk::new(&disk, &mut pending, &mut unit);
     let told = payload(1_000);
@@ -238,7 +239,7 @@ fn what_was_held_is_settled_however_late_and_nothing_else() {
     }
     let held = htlc(&invoice(1), &told);
     fn late<'a>(of: &Incoming<'a>) -> Incoming<'a> {
-        Incoming { now: NOW + 99_999, height: HEIGHT.plus(200), ..of.clone() }
+        Incoming { now: NOW + 99_999, height: of.cltv_expiry.minus(CLAIM_WINDOW), ..of.clone() }
     }
     let never = htlc(&invoice(2), &told);
     // What comes too late already is not taken in.
@@ -261,6 +262,9 @@ fn what_was_held_is_settled_however_late_and_nothing_else() {
     let mut desk = Desk::new(&disk, &mut pending, &mut unit);
     let verdict = receive(&mut desk, &late(&never)).unwrap();
     assert_eq!(verdict, Verdict::Fail(late(&never).unknown()));
+    let too_late = Incoming { height: late(&held).height.plus(1), ..late(&held) };
+    let verdict = receive(&mut desk, &too_late).unwrap();
+    assert_eq!(verdict, Verdict::Fail(too_late.unknown()), "its payer may soon take it back");
     let verdict = receive(&mut desk, &late(&held)).unwrap();
     let Verdict::Settle { changed: Some(changed), .. } = &verdict else { panic!("{verdict:?}") };
     assert_eq!((changed.state, changed.settle_index), (InvoiceState::Settled, 1));

@@ -21,7 +21,9 @@ impl Driver {
         for event in events {
             let id = self.channel.channel_id();
             match event {
-                Event::Received(htlc) if !self.services.chain.synced() => self.unjudged.push(htlc),
+                Event::Received(htlc) if !self.services.chain.is_fresh() => {
+                    self.unjudged.push(htlc);
+                }
                 Event::Received(htlc) => {
                     actions.extend(self.services.hub.received(id, &htlc, &mut unit));
                 }
