@@ -3,6 +3,7 @@
 
 use crate::changeset::ChangeSet;
 use crate::output::{Output, Persist, Resolved};
+use bitcoin::Txid;
 use std::collections::VecDeque;
 
 /// Outputs on their way out of the core.
@@ -54,6 +55,14 @@ impl Outbox {
         self.at_once.retain(|output| !talks(output));
         self.staged.retain(|output| !talks(output));
         self.held.retain(|(_, output)| !talks(output));
+    }
+    /// What was to be published, and has not left yet, is not any more.
+    pub fn drop_broadcast(&mut self, txid: Txid) {
+        let is_it =
+            |output: &Output| matches!(output, Output::Broadcast(tx) if tx.compute_txid() == txid);
+        self.at_once.retain(|output| !is_it(output));
+        self.staged.retain(|output| !is_it(output));
+        self.held.retain(|(_, output)| !is_it(output));
     }
     /// The next output that may leave.
     pub fn next(&mut self) -> Option<Output> {

@@ -123,8 +123,11 @@ fn the_operator_and_the_last_call_of_a_preimage_wait_for_nobody() {
     let (mut pair, _) = started(false);
     hears_an_error(&mut pair);
     let close = || Input::Command(Command::ForceClose("by command".into()));
+    pair.alice.events.clear();
     pair.alice.handle(close()).unwrap();
     assert_eq!(pair.alice.published.len(), 1);
+    let told = pair.alice.events.iter().any(|event| matches!(event, Event::Failed(_)));
+    assert!(told, "to who asked");
     assert_eq!(pair.alice.handle(close()), Err(Refused::AlreadyClosing));
     // Bob's HTLC expires at 500.
     let mut pair = Pair::open();
@@ -153,6 +156,17 @@ fn what_is_out_when_somebody_tells_is_no_longer_paid_for() {
     let (mut pair, _) = started(true);
     hears_an_error(&mut pair);
     pair.reconnects();
+    assert!(pair.alice.open().life.behind);
+    assert!(pair.alice.published.is_empty());
+}
+
+/// Two witnesses answer at about the same time, the one that knows less first.
+#[test]
+fn what_was_let_go_is_held_again_as_long_as_it_has_not_left() {
+    let (mut pair, latest) = started(true);
+    hears_an_error(&mut pair);
+    let known = pair.alice.open().contract.state.local_number;
+    pair.alice.handles_at_once([Input::Witnessed(known), Input::Witnessed(latest)]);
     assert!(pair.alice.open().life.behind);
     assert!(pair.alice.published.is_empty());
 }

@@ -130,7 +130,10 @@ async fn who_offered_an_htlc_closes_two_blocks_after_its_expiry() -> Result<()> 
     let (alice_had, bob_had) = (coins(&alice).await?, coins(&bob).await?);
     let (ours, theirs) = (alice.channel().await?, bob.channel().await?);
     let height = ours.pending_htlcs[0].expiration_height + GRACE;
+    // Told of the close, he would publish his commitment as well, and could be quicker.
+    bob.stops().await?;
     let commitment = closes_at(&cluster, &alice, &ours, height).await?;
+    bob.starts().await?;
     takes_everything(&cluster, &[&alice, &bob]).await?;
     let (paid, direct) = fees(&cluster, commitment, height + 1, theirs.local_balance)?;
     gains(&alice, alice_had, ours.local_balance + HELD as i64 - paid).await?;

@@ -18,7 +18,7 @@ use fulmen_itest::regtest::{Cluster, Daemon, Peer};
 use fulmen_itest::wait::{self, PATIENCE};
 use fulmen_proto::lnrpc::channel_close_summary::ClosureType;
 use fulmen_proto::lnrpc::{
-    ChannelCloseSummary, ClosedChannelsRequest, ResolutionOutcome, ResolutionType,
+    ChannelCloseSummary, ClosedChannelsRequest, CommitmentType, ResolutionOutcome, ResolutionType,
 };
 use tokio::task::spawn_blocking;
 
@@ -36,9 +36,19 @@ async fn with_channel() -> Result<(Cluster, Daemon, Arc<LdkPeer>)> {
 
 /// The same with an Alice who does not run yet.
 async fn with_channel_of(cluster: &Cluster, alice: &Daemon) -> Result<Arc<LdkPeer>> {
+    with_channel_in(CommitmentType::Anchors, cluster, alice).await
+}
+
+/// The same in this format.
+async fn with_channel_in(
+    format: CommitmentType,
+    cluster: &Cluster,
+    alice: &Daemon,
+) -> Result<Arc<LdkPeer>> {
     let bitcoind = Arc::clone(cluster.bitcoind());
     let carol = spawn_blocking(move || {
-        let carol = LdkPeer::start(&bitcoind, "carol")?;
+        let anchors = format == CommitmentType::Anchors;
+        let carol = LdkPeer::start_with(&bitcoind, "carol", anchors, &[])?;
         // One raises the fee of a commitment, while another pays for HTLCs.
         carol.receives_coins(Sat::new(500_000))?;
         carol.receives_coins(Sat::new(500_000)).map(|()| carol)
@@ -47,7 +57,12 @@ async fn with_channel_of(cluster: &Cluster, alice: &Daemon) -> Result<Arc<LdkPee
     let carol = carol.await??;
     alice.receives_coins(Sat::new(10_000_000)).await?;
     alice.connects(&carol).await?;
-    alice.opens_with(&carol, CAPACITY, |open| open.push_sat = HANDED_OVER).await?;
+    let opened = alice.opens_with(&carol, CAPACITY, |open| {
+        open.push_sat = HANDED_OVER;
+        open.set_commitment_type(format);
+    });
+    opened.await?;
+    assert_eq!(alice.channel().await?.commitment_type(), format);
     Ok(Arc::new(carol))
 }
 

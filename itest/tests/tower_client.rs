@@ -30,10 +30,8 @@ fn mines(bitcoind: &Bitcoind, count: usize) -> Result<()> {
 const PRIVATE: &str = "privatetower";
 const ALTRUIST: &str = "tower";
 
-/// Bob publishes a state that he revoked while Alice is off and her towers are not.
-async fn bob_cheats(kinds: &[&str]) -> Result<()> {
-    let cluster = Cluster::start()?;
-    let bitcoind = cluster.bitcoind();
+/// Towers of these kinds, each with the port that is kept for it, and how Alice is told of them.
+fn towers(bitcoind: &Bitcoind, kinds: &[&str]) -> Result<(Vec<Tower>, Vec<Port>, Vec<String>)> {
     let (mut towers, mut flags) = (Vec::new(), vec!["--wtclient.active".to_owned()]);
     let ports = kinds.iter().map(|_| Port::free()).collect::<Result<Vec<Port>>>()?;
     for (kind, port) in kinds.iter().zip(&ports) {
@@ -41,6 +39,14 @@ async fn bob_cheats(kinds: &[&str]) -> Result<()> {
         flags.push(format!("--wtclient.{kind}={}@{}", tower.id, tower.address));
         towers.push(tower);
     }
+    Ok((towers, ports, flags))
+}
+
+/// Bob publishes a state that he revoked while Alice is off and her towers are not.
+async fn bob_cheats(kinds: &[&str]) -> Result<()> {
+    let cluster = Cluster::start()?;
+    let bitcoind = cluster.bitcoind();
+    let (mut towers, _ports, flags) = towers(bitcoind, kinds)?;
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let alice = Daemon::new(bitcoind, "alice", &flags)?;
     alice.starts().await?;

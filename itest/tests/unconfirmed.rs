@@ -44,9 +44,12 @@ async fn a_peers_commitment_that_nobody_mines_is_paid_for_by_our_anchor() -> Res
     let cluster = Cluster::start()?;
     let (alice, bob, channel) = with_htlcs_both_ways(&cluster).await?;
     let bitcoind = cluster.bitcoind();
+    // Told of it, she would publish hers as well, and could be quicker.
+    alice.stops().await?;
     bob.begins_to_close(&channel, true).await?;
     published(&bob).await?;
     bob.stops().await?;
+    alice.starts().await?;
     for _ in 0..5 {
         mines_nothing(bitcoind)?;
         alice.is_at_tip().await?;

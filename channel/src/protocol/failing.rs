@@ -57,7 +57,11 @@ impl Open {
         }
         match (&self.life.failed, self.life.held) {
             (None, _) => self.fail_with(why, false, tools),
-            (Some(_), true) => self.release(tools),
+            (Some(reason), true) => {
+                let reason = reason.clone();
+                self.release(tools);
+                tools.out.stage(Output::Event(Event::Failed(reason)));
+            }
             (Some(_), false) => return Err(Refused::AlreadyClosing),
         }
         Ok(())
@@ -106,6 +110,7 @@ impl Open {
     /// published of ours before is no longer paid for.
     pub(super) fn fall_behind(&mut self, tools: &mut Tools<'_>) {
         (self.life.behind, self.dirty_life) = (true, true);
+        tools.out.drop_broadcast(self.contract.local_draft(tools.signer).tx.txid);
         let why = "our state is older than the peer's: please close the channel".to_owned();
         match self.life.failed {
             None => self.fail(why, tools),
@@ -150,7 +155,7 @@ impl Open {
         if self.waiting.is_some() {
             self.tell_claims(tools);
         }
-        if self.is_settled() || (self.life.failed.is_some() && !self.life.held) {
+        if !self.life.held && (self.is_settled() || self.life.failed.is_some()) {
             return;
         }
         let expired = self.contract.withdraw_expired(height.plus(NOTICE));

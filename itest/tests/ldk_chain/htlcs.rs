@@ -12,10 +12,11 @@ use fulmen_itest::ldk::LdkPeer;
 use fulmen_itest::regtest::{Cluster, Daemon, Peer};
 use fulmen_itest::wait::{self, PATIENCE};
 use fulmen_proto::lnrpc::payment::PaymentStatus;
+use fulmen_proto::lnrpc::CommitmentType::{self, Anchors, StaticRemoteKey};
 use fulmen_proto::lnrpc::{Channel, ChannelCloseSummary, ClosedChannelsRequest};
 
 use super::money::{Account, Descent};
-use super::{in_mempool, with_channel_of};
+use super::{in_mempool, with_channel_in};
 use crate::sweeps::{claims_are_published, holds};
 
 /// Offered by us, and by LDK, in satoshi.
@@ -24,11 +25,11 @@ pub const THEIRS: u64 = 50_000;
 pub const SECRET: Preimage = Preimage([7; 32]);
 
 /// Alice and LDK's Carol with an HTLC each way, both held by their payees.
-async fn with_htlcs() -> Result<(Cluster, Daemon, Arc<LdkPeer>, Channel)> {
+async fn with_htlcs(format: CommitmentType) -> Result<(Cluster, Daemon, Arc<LdkPeer>, Channel)> {
     let cluster = Cluster::start()?;
     let alice = Daemon::new(cluster.bitcoind(), "alice", &[])?;
     holds(&alice, true)?;
-    let carol = with_channel_of(&cluster, &alice).await?;
+    let carol = with_channel_in(format, &cluster, &alice).await?;
     let channel = offers_both_ways(&cluster, &alice, &carol).await?;
     Ok((cluster, alice, carol, channel))
 }
@@ -160,8 +161,8 @@ pub fn are_taken(cluster: &Cluster, points: &[OutPoint]) -> Result<()> {
     })
 }
 
-async fn story(by: By, settled: bool) -> Result<()> {
-    let (cluster, alice, carol, channel) = with_htlcs().await?;
+async fn story(by: By, settled: bool, format: CommitmentType) -> Result<()> {
+    let (cluster, alice, carol, channel) = with_htlcs(format).await?;
     let had = alice.coins().await?.total_balance;
     let carol_had = carol.balances()?.onchain();
     match settled {
@@ -193,20 +194,30 @@ async fn story(by: By, settled: bool) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn we_close_and_all_htlcs_expire() -> Result<()> {
-    story(By::Us, false).await
+    story(By::Us, false, Anchors).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn we_close_and_all_preimages_are_shown() -> Result<()> {
-    story(By::Us, true).await
+    story(By::Us, true, Anchors).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ldk_closes_and_all_htlcs_expire() -> Result<()> {
-    story(By::Ldk, false).await
+    story(By::Ldk, false, Anchors).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ldk_closes_and_all_preimages_are_shown() -> Result<()> {
-    story(By::Ldk, true).await
+    story(By::Ldk, true, Anchors).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_anchors_we_close_and_all_htlcs_expire() -> Result<()> {
+    story(By::Us, false, StaticRemoteKey).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_anchors_ldk_closes_and_all_preimages_are_shown() -> Result<()> {
+    story(By::Ldk, true, StaticRemoteKey).await
 }

@@ -78,7 +78,17 @@ impl Descent {
         let listed = alice.lightning().await?.get_transactions(request).await?.into_inner();
         let listed: BTreeSet<String> =
             listed.transactions.into_iter().map(|tx| tx.tx_hash).collect();
-        Ok(self.txs.keys().partition(|txid| listed.contains(&txid.to_string())))
+        let is_listed = |txid: &Txid| listed.contains(&txid.to_string());
+        // HT and HE without anchors are nothing of a wallet's. They are whose delivery follows.
+        let delivers = |txid: &Txid| {
+            let after = self.txs.iter().filter(|(after, _)| is_listed(after));
+            let mut inputs = after.flat_map(|(_, (tx, _))| &tx.input);
+            inputs.any(|input| {
+                let delayed = input.sequence.is_relative_lock_time() && input.sequence.0 > 1;
+                input.previous_output.txid == *txid && delayed
+            })
+        };
+        Ok(self.txs.keys().partition(|txid| is_listed(txid) || delivers(txid)))
     }
 
     fn account(&self, side: &BTreeSet<Txid>) -> Account {

@@ -32,8 +32,9 @@ pub fn load(store: &Store) -> Result<Vec<Single>, StoreError> {
 /// Every channel that the database has ever heard of.
 pub struct Known {
     outpoints: BTreeSet<OutPoint>,
-    /// Those that came to nothing, by number: any peer may have named any F for one.
-    forgotten: BTreeSet<u64>,
+    /// Those that came to nothing, by number and F: any peer may have named any F for one, and
+    /// numbers come again after an old copy of the database.
+    forgotten: BTreeSet<(u64, OutPoint)>,
 }
 
 impl Known {
@@ -45,7 +46,10 @@ impl Known {
         let channels = ChannelRecord::load_all(store)?.into_iter().map(|record| record.outpoint);
         let restored = RestoredRecord::load_all(store)?.into_iter().map(|it| it.backup.outpoint);
         let forgotten = store.scan(Table::Forgotten, &KeyRange::all(), usize::MAX, false)?;
-        let number = |(key, _): (Vec<u8>, Vec<u8>)| key.try_into().ok().map(u64::from_be_bytes);
+        let number = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let index = u64::from_be_bytes(key.try_into().ok()?);
+            Some((index, bitcoin::consensus::deserialize(&value).ok()?))
+        };
         Ok(Known {
             outpoints: channels.chain(restored).collect(),
             forgotten: forgotten.into_iter().filter_map(number).collect(),
@@ -54,7 +58,8 @@ impl Known {
 
     /// Takes in a backup. Whether its channel is new.
     pub fn insert(&mut self, single: &Single) -> bool {
-        !self.forgotten.contains(&single.index) && self.outpoints.insert(single.outpoint)
+        !self.forgotten.contains(&(single.index, single.outpoint))
+            && self.outpoints.insert(single.outpoint)
     }
 }
 

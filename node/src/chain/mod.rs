@@ -18,6 +18,7 @@ pub use fulmen_watchtower::http;
 pub use fulmen_watchtower::rpc;
 pub mod silence;
 pub mod spends;
+mod status;
 pub mod watcher;
 pub mod zmq;
 
@@ -28,13 +29,13 @@ pub use follow::BlockRef;
 pub use rpc::{MempoolVerdict, RpcAuth, RpcError, Unspent};
 pub use spends::{Confirmed, Found, Spent};
 
-use crate::clock;
 use bitcoin::constants::genesis_block;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
 use follow::BlockSource;
 use fulmen_channel::amount::{FeeratePerKw, Height};
 use rpc::{chain_name, ChainInfo, Rpc};
 use silence::Ear;
+use status::Status;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -122,17 +123,6 @@ fn wrong_network(wanted: &str, is: &str) -> String {
     )
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Status {
-    tip: BlockRef,
-    best_height: Height,
-    best_time: u32,
-    synced: bool,
-    /// When it last was, in unix time; 0 before it ever was.
-    synced_at: u64,
-    up: bool,
-}
-
 /// A handle to the chain; clones are the same chain.
 #[derive(Clone)]
 pub struct Chain {
@@ -156,14 +146,7 @@ impl Chain {
         let rpc = Rpc::new(&config.rpc_host, config.rpc_auth.clone(), config.rpc_timeout);
         let first = genesis_block(config.network).block_hash();
         let tip = tip.unwrap_or(BlockRef { height: Height::new(0), hash: first });
-        let status = Status {
-            tip,
-            best_height: tip.height,
-            best_time: 0,
-            synced: false,
-            synced_at: 0,
-            up: false,
-        };
+        let status = Status::at(tip);
         let (commands, waiting) = mpsc::unbounded_channel();
         let inner = Inner {
             config,
@@ -320,9 +303,12 @@ impl Chain {
     /// Whether the last block that was delivered tells how near an HTLC is to its end: bitcoind may
     /// be away for a while, in which few blocks come.
     pub fn is_fresh(&self) -> bool {
-        let status = self.inner.status.borrow();
-        let since = clock::unix_time().saturating_sub(status.synced_at);
-        status.synced || since < FRESH.as_secs()
+        self.inner.status.borrow().is_fresh()
+    }
+    /// Waits until [`Chain::is_fresh`].
+    pub async fn wait_fresh(&self) {
+        // The sender lives as long as we do.
+        let _ = self.inner.status.subscribe().wait_for(Status::is_fresh).await;
     }
     /// Waits until [`Chain::synced`].
     pub async fn wait_synced(&self) {
@@ -449,9 +435,6 @@ struct Task {
     live: bool,
 }
 
-/// For so long after all blocks were here the last of them still tells how near an HTLC is to its
-/// end: a few more may have come, far fewer than an HTLC for us must be away from it.
-const FRESH: Duration = Duration::from_secs(600);
 /// How soon we try again when bitcoind is away.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -476,24 +459,12 @@ impl Task {
                     return;
                 }
             }
-            self.publish(&watcher);
+            self.status.send_modify(|status| status.after(&watcher, idle));
             if over || (idle && self.pause(&mut watcher).await.is_none()) {
                 return;
             }
             self.watcher = Some(watcher);
         }
-    }
-
-    fn publish(&self, watcher: &Watcher) {
-        self.status.send_modify(|status| {
-            status.tip = watcher.tip().unwrap_or(status.tip);
-            status.best_height = watcher.best_height();
-            if status.synced || watcher.synced() {
-                status.synced_at = clock::unix_time();
-            }
-            status.synced = watcher.synced();
-            status.up = watcher.up();
-        });
     }
 
     /// Waits for a reason to look again; hands on transactions meanwhile. Nothing when nobody

@@ -213,7 +213,7 @@ impl Driver {
                     self.tell(Input::Command(Command::Abandon(why)));
                 }
                 _ = minutes.tick(), if self.awaits_closing() => self.tell(Input::Minute),
-                () = self.services.chain.wait_synced(), if !self.unjudged.is_empty() => {
+                () = self.services.chain.wait_fresh(), if !self.unjudged.is_empty() => {
                     self.judge_again().await;
                 }
             }

@@ -221,10 +221,14 @@ pub fn load_row<T: serde::de::DeserializeOwned>(
 ///
 /// # Errors
 /// [`StoreError`] when the database cannot be read.
-pub fn forget(store: &Store, index: u64, unit: &mut Unit) -> Result<(), StoreError> {
+pub fn forget(
+    store: &Store,
+    (index, outpoint): (u64, OutPoint),
+    unit: &mut Unit,
+) -> Result<(), StoreError> {
     unit.delete(ChannelRecord::TABLE, index.to_be_bytes());
     unit.delete(Note::TABLE, index.to_be_bytes());
-    unit.put(Table::Forgotten, index.to_be_bytes(), Vec::new());
+    unit.put(Table::Forgotten, index.to_be_bytes(), bitcoin::consensus::serialize(&outpoint));
     let range = KeyRange::prefix(&index.to_be_bytes());
     for (key, _) in store.scan(Table::ChannelRow, &range, usize::MAX, false)? {
         unit.delete(Table::ChannelRow, key);

@@ -121,7 +121,10 @@ pub async fn given_back(services: &Arc<Services>, peer: PublicKey, sealed: &[u8]
     };
     services.backups.keepers().witnessed(&witness.numbers);
     for (index, number) in witness.numbers {
-        if let Some(handle) = services.registry.by_index(index) {
+        let Some(handle) = services.registry.by_index(index) else { continue };
+        // After an old copy of the database a number may come again, for another channel.
+        let mut same = witness.backups.iter().filter(|single| single.index == index);
+        if same.all(|single| handle.outpoint == Some(single.outpoint)) {
             handle.tell(ToChannel::Witnessed(number)).await;
         }
     }

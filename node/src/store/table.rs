@@ -75,6 +75,6 @@ tables! {
     PeerStorage = "peer_storage",
     /// What was given and noted at a channel's opening, by channel number.
     ChannelNote = "channel_note",
-    /// Numbers of channels that came to nothing: no backup of theirs brings them back.
+    /// Channels that came to nothing, by number, with F: no backup of theirs brings them back.
     Forgotten = "forgotten",
 }

@@ -179,6 +179,9 @@ fn must_split(claims: &[&Wanted], version: &Version, world: &World) -> bool {
         return false;
     }
     let parts = world.parts(claims.to_vec(), &[version]);
+    if parts.len() < 2 {
+        return false;
+    }
     let richest = parts.iter().map(|part| budget_of(part)).max().unwrap_or_default();
     let step = FeeratePerKw::FLOOR.fee(version.weight);
     richest >= version.fee.saturating_add(step)
@@ -235,6 +238,11 @@ impl World<'_> {
                     None => sound.push(vec![wanted]),
                 }
             }
+            // Who cannot pay alone for what a transaction weighs besides does so with others.
+            let entering = self.estimates.entering;
+            let poor = |part: &Vec<&Wanted>| self.price(part, past).top < entering;
+            let (poor, mut sound): (Vec<_>, Vec<_>) = sound.into_iter().partition(poor);
+            sound.extend((!poor.is_empty()).then(|| poor.concat()));
             for part in &mut sound {
                 part.sort_by_key(|wanted| (wanted.deadline(), wanted.outpoint()));
             }

@@ -85,18 +85,20 @@ async fn what_was_forgotten_stays_forgotten() {
     let vault = Vault::new(&keys(1));
     // The other is on the same F: whoever named that F first is not to blot out whose it is.
     let other = Single { outpoint: single(1, 5).outpoint, ..single(1, 7) };
-    let both = [single(1, 5), other.clone()];
-    std::fs::write(&path, vault.seal_multi(&both).unwrap()).unwrap();
+    // This has its number, from before an old copy of the database was put back.
+    let before = Single { outpoint: single(1, 9).outpoint, ..single(1, 5) };
+    let all = [single(1, 5), before.clone(), other.clone()];
+    std::fs::write(&path, vault.seal_multi(&all).unwrap()).unwrap();
     let store = Store::open(&directory.path().join("db")).unwrap();
     let mut unit = Unit::new();
-    forget(&store, 5, &mut unit).unwrap();
+    forget(&store, (5, single(1, 5).outpoint), &mut unit).unwrap();
     store.commit(unit).await.unwrap();
     let backups = Backups::new(&keys(1), store.clone(), path.clone());
     backups.catch_up(&mut None).await.unwrap();
     let kept = vault.open_multi(&std::fs::read(&path).unwrap()).unwrap();
-    assert_eq!(kept, [other]);
+    assert_eq!(kept, [before, other]);
     assert_eq!(restored(&store, &[single(1, 5)]), 0, "an old blob of its peer");
-    assert_eq!(restored(&store, &both), 1);
+    assert_eq!(restored(&store, &all), 2);
 }
 
 #[tokio::test]

@@ -325,6 +325,23 @@ fn a_spike_takes_a_batch_apart_and_each_goes_as_high_as_it_can() {
     assert!(plan.drafts[1].built.fee <= Sat::new(10_000), "{}", plan.drafts[1].built.fee);
 }
 
+/// None of them pays for a transaction of its own in such a time, but all together do.
+#[test]
+fn who_cannot_pay_alone_pays_with_the_others() {
+    let mut story = Story::of((0..10).map(|number| due(number, HED, 20_000, 60)).collect());
+    story.estimates = estimates([24_000; 4]);
+    story.estimates.entering = kw(24_000);
+    let alone = Story { wanted: vec![due(0, HED, 20_000, 60)], versions: vec![], ..story };
+    let plan = alone.plan();
+    assert!(plan.drafts.is_empty(), "{plan:?}");
+    let mut story = Story {
+        wanted: (0..10).map(|number| due(number, HED, 20_000, 60)).collect(),
+        versions: vec![],
+        ..alone
+    };
+    assert_eq!(story.publish().claims.len(), 10);
+}
+
 /// However slowly a batch's fee rose, none of its claims is held up with the others at the end.
 #[test]
 fn near_its_deadline_each_of_many_is_alone() {

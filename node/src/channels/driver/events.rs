@@ -171,8 +171,9 @@ impl Driver {
 
     fn abandoned(&mut self, why: String, unit: &mut Unit) {
         tracing::info!(peer = %self.peer, "opening a channel came to nothing: {why}");
-        if self.record.take().is_some() {
-            if let Err(error) = forget(&self.services.store, self.index, unit) {
+        if let Some(record) = self.record.take() {
+            let which = (self.index, record.outpoint);
+            if let Err(error) = forget(&self.services.store, which, unit) {
                 tracing::error!(channel = self.index, "a channel cannot be forgotten: {error}");
             }
         }
