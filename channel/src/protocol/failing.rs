@@ -15,7 +15,7 @@ use bitcoin::Transaction;
 use lightning::ln::msgs;
 
 impl Open {
-    /// Fails the channel: durable first, then the error is said and our commitment published. As
+    /// Fails the channel: durable first, then our commitment is published and the error said. As
     /// long as our state may be old it waits: a peer that knows it to be would only have to say an
     /// error.
     pub(super) fn fail(&mut self, reason: String, tools: &mut Tools<'_>) {
@@ -32,8 +32,9 @@ impl Open {
         self.report(unheard, tools);
         (self.life.failed, self.life.held) = (Some(reason.clone()), held);
         self.dirty_life = true;
-        self.send_error(&reason, tools);
+        // In this order: told of it, the peer publishes its own, and the two would compete.
         self.republish(tools);
+        self.send_error(&reason, tools);
         tools.out.stage(Output::Event(Event::Failed(reason)));
     }
 

@@ -309,7 +309,7 @@ impl Driver {
                         }
                     }
                     Output::Send(message) => self.send(WireMessage::Channel(message)).await,
-                    Output::Broadcast(tx) => self.broadcast(*tx),
+                    Output::Broadcast(tx) => self.broadcast(*tx).await,
                     Output::Watch { outpoint, .. } => self.watch(outpoint),
                     Output::WatchOutputs(outpoints) => self.watch_outputs(outpoints),
                     Output::Disconnect => {

@@ -22,6 +22,9 @@ use tokio::time::timeout;
 /// holds up those that have news for it.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a channel waits for bitcoind to take a transaction.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
+
 impl Driver {
     /// Keeps the list of channels that payments may leave by true.
     pub(super) fn publish_usable(&self) {
@@ -172,15 +175,18 @@ impl Driver {
         }
     }
 
-    pub(super) fn broadcast(&self, tx: Transaction) {
+    /// Has a moment to reach bitcoind before anything else is said: the peer may publish then, too.
+    pub(super) async fn broadcast(&mut self, tx: Transaction) {
         let (chain, index) = (self.services.chain.clone(), self.index);
-        tokio::spawn(async move {
+        let sending = tokio::spawn(async move {
             let txid = tx.compute_txid();
             match chain.broadcast(tx).await {
                 Ok(()) => tracing::info!(channel = index, "published {txid}"),
                 Err(error) => tracing::warn!(channel = index, "publishing {txid}: {error}"),
             }
         });
+        // It goes on if that is not enough.
+        let _ = timeout(PUBLISH_WITHIN, sending).await;
     }
 
     pub(super) fn watch(&mut self, outpoint: OutPoint) {
