@@ -119,6 +119,17 @@ fn either_side_gets_its_balance_from_the_peers_close() {
     }
 }
 
+/// ES.
+fn closes_together(pair: &mut Pair) -> Transaction {
+    for party in [&mut pair.alice, &mut pair.bob] {
+        let (script, feerate, max_feerate) = (wallet_script(3), None, None);
+        let close = Command::Close { script, feerate, max_feerate };
+        party.handle(Input::Command(close)).unwrap();
+    }
+    pair.talk();
+    pair.alice.published.last().expect("ES").clone()
+}
+
 #[test]
 fn what_spent_f_is_told_apart() {
     for format in FORMATS {
@@ -132,13 +143,7 @@ fn what_spent_f_is_told_apart() {
         assert_eq!(sees(&earlier, &ours), without, "RD needs what earlier backups lack");
         let theirs = pair.bob.channel.commitments().0.unwrap().tx;
         assert_eq!(sees(&lost, &theirs).0, Spend::Remote);
-        for party in [&mut pair.alice, &mut pair.bob] {
-            let (script, feerate, max_feerate) = (wallet_script(3), None, None);
-            let close = Command::Close { script, feerate, max_feerate };
-            party.handle(Input::Command(close)).unwrap();
-        }
-        pair.talk();
-        let mutual = pair.alice.published.last().expect("ES").clone();
+        let mutual = closes_together(&mut pair);
         assert_eq!(sees(&lost, &mutual), (Spend::Mutual, None), "it pays the wallet itself");
     }
 }
@@ -188,13 +193,7 @@ F Both OnChain
     let own = drawn(&lost, Some(&ours), &[], 100);
     let expected = "C Us OnChain @100\n   ToLocal Us 598216\n    RD Us Waits from 244 +144\n";
     assert!(own.ends_with(expected), "{own}");
-    for party in [&mut pair.alice, &mut pair.bob] {
-        let (script, feerate, max_feerate) = (wallet_script(3), None, None);
-        let close = Command::Close { script, feerate, max_feerate };
-        party.handle(Input::Command(close)).unwrap();
-    }
-    pair.talk();
-    let mutual = pair.alice.published.last().expect("ES").clone();
+    let mutual = closes_together(&mut pair);
     assert!(drawn(&lost, Some(&mutual), &[], 100).ends_with("  ES Both OnChain @100\n"));
     let other = Transaction { version: bitcoin::transaction::Version::ONE, ..mutual };
     assert!(drawn(&lost, Some(&other), &[], 100).ends_with("  unknown Both OnChain @100\n"));

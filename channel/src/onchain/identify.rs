@@ -23,7 +23,7 @@ pub fn published(
     if local.txid == tx.compute_txid() {
         return Some(local);
     }
-    if let Some(other) = local_commitment::read_other(contract, tx, number, signer) {
+    if let Some(other) = local_commitment::read_other(contract, tx, (number, local.whose), signer) {
         return Some(other);
     }
     let state = &contract.state;

@@ -46,11 +46,11 @@ pub fn read(contract: &Commitments, signer: &dyn Signer) -> Published {
 
 /// Another commitment of our own, told by to_local: one that is newer than our state, published
 /// before an old copy of it was put back; or an older one, which somebody brought out against all
-/// rules. Of it we know our balance only.
+/// rules. Of it we know our balance only, so that `whose` may be that of our latest.
 pub fn read_other(
     contract: &Commitments,
     tx: &Transaction,
-    number: u64,
+    (number, whose): (u64, Whose),
     signer: &dyn Signer,
 ) -> Option<Published> {
     let point = signer.per_commitment_point(number);
@@ -58,7 +58,6 @@ pub fn read_other(
     let context = contract.context(Side::Local, &keys);
     let mut outputs = outputs_of(tx, &context, Side::Local, Vec::new());
     outputs.retain(|_, (_, role)| *role == Role::ToLocal);
-    let whose = Whose::Local(contract.local_draft(signer).tx.feerate);
     (!outputs.is_empty()).then(|| Published {
         txid: tx.compute_txid(),
         whose,

@@ -78,6 +78,23 @@ pub struct OnChain {
 }
 
 impl OnChain {
+    /// In the block of this height `txid` spends F; `read` tells what it is, if it is a commitment.
+    /// Said again after a restart, it changes nothing. Whether something changed.
+    pub fn see(
+        &mut self,
+        txid: Txid,
+        height: Height,
+        read: impl FnOnce() -> Option<Published>,
+    ) -> bool {
+        let known = self.resolution.as_ref().is_some_and(|was| was.published.txid == txid);
+        if known && self.height == Some(height) {
+            return false;
+        }
+        self.resolution = read().map(|published| Resolution::new(published, height));
+        self.height = Some(height);
+        true
+    }
+
     /// The block of this height and all after it are gone. Whether something went with them.
     pub fn unsee(&mut self, height: Height) -> bool {
         if self.height.is_some_and(|spent| spent >= height) {

@@ -77,7 +77,7 @@ impl Restored {
     }
 
     /// A transaction in the block of this height spends F, which is kept in `onchain`. Whose doing
-    /// it is. Said again after a restart, it changes nothing.
+    /// it is.
     pub fn funding_spent(
         &self,
         onchain: &mut OnChain,
@@ -93,12 +93,7 @@ impl Restored {
             Some(published) if published.broadcaster() == Side::Local => Spend::Local,
             Some(_) => Spend::Remote,
         };
-        let txid = tx.compute_txid();
-        let known = onchain.resolution.as_ref().is_some_and(|was| was.published.txid == txid);
-        if !(known && onchain.height == Some(height)) {
-            onchain.resolution = published.map(|published| Resolution::new(published, height));
-            onchain.height = Some(height);
-        }
+        onchain.see(tx.compute_txid(), height, || published);
         spend
     }
 

@@ -81,14 +81,8 @@ impl Open {
             self.life.spent_by = Some(txid);
             self.dirty_life = true;
         }
-        // Said again after a restart, it changes nothing.
-        let known = self.onchain.resolution.as_ref().is_some_and(|was| was.published.txid == txid);
-        if !(known && self.onchain.height == Some(height)) {
-            let published = identify::published(&self.contract, tx, tools.signer, records);
-            self.onchain.resolution = published.map(|it| Resolution::new(it, height));
-            self.onchain.height = Some(height);
-            self.dirty_onchain = true;
-        }
+        let read = || identify::published(&self.contract, tx, tools.signer, records);
+        self.dirty_onchain |= self.onchain.see(txid, height, read);
         let spend = match &self.onchain.resolution {
             Some(resolution) => identify::spend_of(&resolution.published),
             None if self.is_agreed(tx) => Spend::Mutual,

@@ -217,8 +217,10 @@ impl Driver {
     /// Our state turned out to be old, and our commitment may have been sent before anybody knew:
     /// it is not sent again.
     fn abandon_if_behind(&self) {
-        let behind = self.channel.funded().is_some_and(|open| open.life.behind);
-        if let (true, Some(ours)) = (behind, self.channel.commitments().0) {
+        if !self.channel.funded().is_some_and(|open| open.life.behind) {
+            return;
+        }
+        if let (Some(ours), _) = self.channel.commitments() {
             self.services().chain.abandon(ours.txid);
         }
     }
